@@ -1,0 +1,125 @@
+"""The registry of policy versions: which exist, which one is live, and who changed that.
+
+Exactly one version is live. The generation only grows; each change is one Lua script that compares first and writes
+its audit event itself, so no change can be half done or go unrecorded. Version 0 is the base (an all-zero adapter).
+"""
+
+from pathlib import Path
+from typing import cast
+
+import redis
+
+from core import keys
+from core.errors import Conflict, UsageError
+from core.records import (
+    AuditEvent,
+    GateReport,
+    PolicyState,
+    PolicyVersion,
+    RegistryState,
+)
+from core.redis import script
+
+_LUA = Path(__file__).parent / "lua"
+_KEYS = [keys.REGISTRY, keys.POLICIES, keys.POLICY_STATES, keys.AUDIT]
+
+
+def state(client: redis.Redis) -> RegistryState | None:
+    """What is live now; None before version 0 was registered."""
+    fields = client.hgetall(keys.REGISTRY)
+    return RegistryState.model_validate(fields | {"previous": fields.get("previous")}) if fields else None
+
+
+def policies(client: redis.Redis) -> list[PolicyVersion]:
+    """All versions, oldest first."""
+    pipeline = client.pipeline()
+    pipeline.hgetall(keys.POLICIES)
+    pipeline.hgetall(keys.POLICY_STATES)
+    records, states = pipeline.execute()
+    return [_policy(records[version], states[version]) for version in sorted(records, key=int)]
+
+
+def policy(client: redis.Redis, version: int) -> PolicyVersion:
+    """One version.
+
+    Raises:
+        UsageError: there is no such version.
+    """
+    record = cast(str | None, client.hget(keys.POLICIES, str(version)))
+    current = cast(str | None, client.hget(keys.POLICY_STATES, str(version)))
+    if record is None or current is None:
+        raise UsageError(f"There is no policy version {version}; `plumbline policies list` shows those that exist.")
+    return _policy(record, current)
+
+
+def initialise(client: redis.Redis, zero: PolicyVersion, *, actor: str) -> bool:
+    """Registers version 0 and makes it live. Doing it again changes nothing and returns False."""
+    assert zero.version == 0 and zero.parent is None
+    return bool(script(client, _LUA / "registry_init.lua")(keys=_KEYS, args=[_bare(zero, keep_version=True), actor]))
+
+
+def publish(
+    client: redis.Redis,
+    candidate: PolicyVersion,
+    gate: GateReport,
+    *,
+    run: str,
+    attempt: int,
+) -> int:
+    """Ends a run: registers its candidate, promotes it if the gate passed, commits the run; all or nothing.
+
+    `candidate.version` and `.state` are ignored: the registry gives them. A second call for the same run returns the
+    version of the first.
+
+    Raises:
+        Conflict: another attempt holds the run, or the live version is no longer the one the gate compared with.
+    """
+    arguments = [
+        _bare(candidate),
+        gate.verdict,
+        run,
+        attempt,
+        gate.live_version,
+        gate.summary,
+    ]
+    outcome, version = script(client, _LUA / "registry_publish.lua")(keys=[*_KEYS, keys.run(run)], args=arguments)
+    if outcome == "stale":
+        raise Conflict(f"attempt {attempt} no longer holds run {run}")
+    if outcome == "conflict":
+        raise Conflict(f"version {version} went live while the gate compared with version {gate.live_version}")
+    return int(version)
+
+
+def rollback(client: redis.Redis, *, actor: str, reason: str) -> int:
+    """Makes the live version's parent live and returns it. Takes effect on every replica without a restart.
+
+    Raises:
+        UsageError: version 0 is live, there is nothing below it.
+        Conflict: somebody changed the registry in the same moment.
+    """
+    current = state(client)
+    if current is None:
+        raise UsageError("There is no policy yet: start the stack with `plumbline up` first.")
+    arguments = [current.generation, actor, reason]
+    outcome, version = script(client, _LUA / "registry_rollback.lua")(keys=_KEYS, args=arguments)
+    if outcome == "bottom":
+        raise UsageError("Version 0 is live: it is the base itself and has no parent to roll back to.")
+    if outcome == "conflict":
+        raise Conflict("the registry changed at the same moment; look again and repeat")
+    return int(version)
+
+
+def history(client: redis.Redis) -> list[AuditEvent]:
+    """Every change, oldest first."""
+    entries = cast(list[tuple[str, dict[str, str]]], client.xrange(keys.AUDIT))
+    return [AuditEvent.model_validate({"id": entry, **fields}) for entry, fields in entries]
+
+
+def _policy(record: str, current: str) -> PolicyVersion:
+    return PolicyVersion.model_validate_json(record[:-1] + f',"state":"{PolicyState(current)}"}}')
+
+
+def _bare(version: PolicyVersion, *, keep_version: bool = False) -> str:
+    """The record without its state (which moves) and, for new ones, without its number (which the script gives)."""
+    exclude = {"state"} if keep_version else {"state", "version"}
+    return version.model_dump_json(by_alias=True, exclude=exclude)

@@ -1,0 +1,30 @@
+"""Mounts the feedback API on an application: `attach` adds its routes, `start` and `stop` frame its connections."""
+
+from dataclasses import dataclass
+
+import redis.asyncio
+from fastapi import FastAPI
+
+from core.redis import connect_async
+from core.settings import Settings
+from feedback import endpoints
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feedback:
+    """The attached feedback API. It works without a `start`: connections are opened by the first vote."""
+
+    client: redis.asyncio.Redis
+
+    async def start(self) -> None:
+        """Nothing to wait for: Redis may come later, and votes get 503 until it does."""
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+
+
+def attach(app: FastAPI, redis_url: str, settings: Settings) -> Feedback:
+    """Adds `/v1/feedback` to `app`. Error handlers and request ids are `core.http.install`'s, once per app."""
+    client = connect_async(redis_url)
+    app.include_router(endpoints.routes(client, window_s=settings.feedback_window_s))
+    return Feedback(client=client)

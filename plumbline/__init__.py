@@ -1,0 +1,1 @@
+"""The command line, the API process, and the stack on one machine."""

@@ -1,0 +1,301 @@
+"""The command line. Nothing heavy is imported before a command needs it: `plumbline --help` is instant."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from core.errors import PlumblineError, UsageError
+
+if TYPE_CHECKING:
+    import redis
+
+    from core.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Serves a language model and keeps improving it from the feedback of the people who use it.\n\n"
+    "Start with [bold]plumbline demo[/] (builds a small model and shows the whole loop) or "
+    "[bold]plumbline up --base PATH_OR_HUB_ID[/] (serves yours). Settings are `PLUMBLINE_*` variables; see the README.",
+)
+policies_app = typer.Typer(no_args_is_help=True, help="Policy versions: what exists, what is live, and rollback.")
+runs_app = typer.Typer(no_args_is_help=True, help="Training runs: one is one round of the loop.")
+train_app = typer.Typer(no_args_is_help=True, help="The training programs, by hand and without the service.")
+app.add_typer(policies_app, name="policies")
+app.add_typer(runs_app, name="runs")
+app.add_typer(train_app, name="train")
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@app.command()
+def up(
+    base: Annotated[str, typer.Option(help="Path or hub id of a Hugging Face causal LM. [env: PLUMBLINE_BASE]")] = "",
+    port: Annotated[int, typer.Option(help="Of the public listener. [env: PLUMBLINE_PORT]")] = 0,
+    home: Annotated[Path | None, typer.Option(help="Where data is kept. [env: PLUMBLINE_HOME]")] = None,
+) -> None:
+    """Run the whole service on this machine: Redis, API, worker, scheduler. Ctrl-C stops everything."""
+    from plumbline.stack import Stack
+
+    async def serve() -> None:
+        async with Stack(_settings(base=base, port=port, home=home), report=typer.echo) as stack:
+            _announce(stack.settings)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                typer.echo("\nstopping: streams in flight are finished first")
+
+    _run(serve())
+
+
+@app.command()
+def demo(
+    exit_: Annotated[bool, typer.Option("--exit", help="End after the table instead of staying up.")] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    port: Annotated[int, typer.Option(help="Of the public listener. [env: PLUMBLINE_PORT]")] = 0,
+    home: Annotated[Path | None, typer.Option(help="Where data is kept. [env: PLUMBLINE_HOME]")] = None,
+) -> None:
+    """Build a small base model, serve it, and let simulated raters improve it over two rounds."""
+    import lab.demo
+
+    raise typer.Exit(_run(lab.demo.main(_settings(port=port, home=home), exit_after=exit_, json_path=json_)))
+
+
+@app.command()
+def serve() -> None:
+    """Run the API alone (needs REDIS_URL and PLUMBLINE_BASE)."""
+    _become("plumbline.api")
+
+
+@app.command()
+def worker() -> None:
+    """Run one training worker alone (needs REDIS_URL and PLUMBLINE_BASE)."""
+    _become("training.worker")
+
+
+@app.command()
+def scheduler() -> None:
+    """Run the scheduler alone (needs REDIS_URL and PLUMBLINE_BASE)."""
+    _become("plumbline.scheduler")
+
+
+@app.command()
+def status() -> None:
+    """Show the loop at a glance: live policy, votes towards the next round, the run in progress."""
+    from plumbline import views
+
+    views.print_status(_redis())
+
+
+@policies_app.command("list")
+def policies_list() -> None:
+    """List all versions, newest last."""
+    from plumbline import views
+
+    views.print_policies(_redis())
+
+
+@policies_app.command("show")
+def policies_show(version: int) -> None:
+    """Show one version with its gate report."""
+    from plumbline import views
+
+    views.print_policy(_redis(), version)
+
+
+@policies_app.command("history")
+def policies_history() -> None:
+    """Show every change of the registry: who, when, why."""
+    from plumbline import views
+
+    views.print_history(_redis())
+
+
+@policies_app.command("rollback")
+def policies_rollback(
+    reason: Annotated[str, typer.Option(help="Kept in the audit trail.")] = "by hand",
+) -> None:
+    """Make the live version's parent live again. Takes effect at once, without a restart."""
+    from core import registry
+
+    version = registry.rollback(_redis(), actor=f"cli:{os.environ.get('USER', 'unknown')}", reason=reason)
+    typer.echo(f"assistant@v{version} is live.")
+
+
+@runs_app.command("list")
+def runs_list() -> None:
+    """List all runs, newest last."""
+    from plumbline import views
+
+    views.print_runs(_redis())
+
+
+@runs_app.command("show")
+def runs_show(run: str) -> None:
+    """Show one run. A prefix of its id is enough."""
+    from plumbline import views
+
+    views.print_run(_redis(), _run_id(run))
+
+
+@runs_app.command("start")
+def runs_start() -> None:
+    """Start a round now, however few new votes there are."""
+    from plumbline import views
+    from plumbline.scheduler import request_round
+    from training import runs
+
+    client = _redis()
+    known = {run.id for run in runs.all_runs(client)}
+    request_round(_deployment())
+    for _ in range(40):
+        time.sleep(0.5)
+        if started := [run for run in runs.all_runs(client) if run.id not in known]:
+            typer.echo(views.describe(started[0]))
+            return
+    typer.echo(f"No run was started: {views.next_round(client, now=time.time())}.")
+
+
+@runs_app.command("retry")
+def runs_retry(run: str) -> None:
+    """Queue a failed or cancelled run again, with fresh attempts. Finished stages are kept."""
+    from training import runs
+    from training.worker import ring
+
+    run_id = _run_id(run)
+    runs.retry(_redis(), run_id)
+    ring(run_id, _deployment())
+    typer.echo(f"run {run_id} is queued.")
+
+
+@runs_app.command("cancel")
+def runs_cancel(run: str) -> None:
+    """Cancel a queued or running run; its trainer is stopped within a heartbeat."""
+    from training import runs
+
+    run_id = _run_id(run)
+    runs.cancel(_redis(), run_id, reason="cancelled by hand")
+    typer.echo(f"run {run_id} is cancelled.")
+
+
+@runs_app.command("logs")
+def runs_logs(run: str) -> None:
+    """Print what the trainers of a run said, all attempts in order."""
+    directory = _settings().artifacts / "runs" / _run_id(run)
+    files = sorted(directory.glob("attempt-*/*.log"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise UsageError(f"There are no logs under {directory} on this machine.")
+    for file in files:
+        typer.secho(f"== {file.relative_to(directory)}", bold=True)
+        typer.echo(file.read_text(errors="replace"))
+
+
+def _trainer(name: str, text: str) -> None:
+    @train_app.command(
+        name,
+        help=text,
+        add_help_option=False,
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def command(context: typer.Context) -> None:
+        os.execv(sys.executable, [sys.executable, "-m", f"training.{name}", *context.args])
+
+
+_trainer("reward", "Train a reward model on a snapshot (`plumbline train reward --help`).")
+_trainer("dpo", "Train a candidate by DPO on a snapshot (`plumbline train dpo --help`).")
+_trainer("evaluate", "Measure a candidate against the live policy and put it to the gate.")
+
+
+def _settings(*, base: str = "", port: int = 0, home: Path | None = None) -> "Settings":
+    """The environment's settings with what the command line overrides."""
+    from core.settings import settings
+
+    given = {"base": base, "port": port, "home": home}
+    return settings().model_copy(update={name: value for name, value in given.items() if value})
+
+
+def _deployment() -> "Settings":
+    """The settings with the deployment's Redis: REDIS_URL, else the one of `plumbline up` under PLUMBLINE_HOME."""
+    from plumbline import embedded_redis
+
+    config = _settings()
+    return config.model_copy(update={"redis_url": config.redis_url or embedded_redis.url(config.directory / "redis")})
+
+
+def _redis() -> "redis.Redis":
+    """A client of the deployment's Redis."""
+    import redis
+
+    from core.redis import connect
+
+    url = _deployment().redis_url
+    client = connect(url)
+    try:
+        client.ping()
+    except redis.exceptions.RedisError:
+        raise UsageError(
+            f"Redis at {url} does not answer: start the stack with `plumbline up`, or set REDIS_URL."
+        ) from None
+    return client
+
+
+def _run_id(prefix: str) -> str:
+    from training import runs
+
+    found = [run.id for run in runs.all_runs(_redis()) if run.id.startswith(prefix)]
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} runs begin with {prefix!r}; `plumbline runs list` shows all.")
+    return found[0]
+
+
+def _announce(config: "Settings") -> None:
+    typer.secho(f"\nChat page   http://{config.host}:{config.port}/", bold=True)
+    typer.echo(f"API         http://{config.host}:{config.port}/v1  (any OpenAI client; model `assistant`)")
+    typer.echo(f"Metrics     http://{config.admin_host}:{config.admin_port}/metrics")
+    consent = "may" if config.train_by_default else "may not"
+    typer.echo(f"Chats {consent} be trained on unless a request says otherwise (PLUMBLINE_TRAIN_BY_DEFAULT).")
+    typer.echo("Ctrl-C stops everything.")
+
+
+def _run(work: Coroutine[object, object, object]) -> int:
+    """Runs `work` on a fresh loop and returns its status; 130 after Ctrl-C or SIGTERM, which cancel it."""
+
+    async def interruptible() -> object:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await work
+
+    logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT)
+    try:
+        return int(asyncio.run(interruptible()) or 0)  # type: ignore[call-overload]
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        return 130
+
+
+def _become(module: str) -> None:
+    """Replaces this process: signals and exit status are then the program's own."""
+    os.execv(sys.executable, [sys.executable, "-m", module])
+
+
+def main() -> None:
+    try:
+        app()
+    except PlumblineError as error:
+        typer.echo(f"plumbline: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

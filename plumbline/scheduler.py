@@ -1,0 +1,158 @@
+"""The scheduler: counts votes, starts a round when there are enough, and rings again for runs that nobody works on.
+
+`python -m plumbline.scheduler` runs Celery's beat and one worker for the short task that it rings. Everything is
+decided from Redis in steps that can be repeated, so two schedulers at once do no more than one.
+"""
+
+import os
+import sys
+import time
+from typing import cast
+
+import redis
+from celery.signals import beat_embedded_init  # type: ignore[import-untyped]
+
+from core import keys, registry
+from core.adapters import MANIFEST
+from core.errors import PlumblineError, UsageError
+from core.records import AdapterManifest, Run
+from core.redis import connect
+from core.settings import Settings, settings
+from feedback import store
+from feedback.cut import cut_snapshot
+from feedback.snapshot import Snapshot
+from training import runs, trainer
+from training.recipe import load_recipe
+from training.worker import app, broker_url, ring, send
+
+CHECK = "plumbline.check"
+
+
+@app.task(name=CHECK)  # type: ignore[untyped-decorator]
+def check_now(force: bool = False) -> None:
+    with connect(settings().redis_url) as client:
+        check(client, settings(), force=force)
+
+
+def request_round(config: Settings) -> None:
+    """Asks the running scheduler for a round now: it knows the recipe and the artifacts, this process may not."""
+    send(CHECK, [True], queue=keys.OPS_QUEUE, config=config)
+
+
+def check(client: redis.Redis, config: Settings, *, force: bool = False) -> None:
+    """One look: reconcile, start a round if it is time, and leave word for `plumbline status`."""
+    for run in runs.lost(client):
+        ring(run.id, config)
+    try:
+        start_round(client, config, force=force)
+    except PlumblineError as error:
+        _note(client, last_reason=str(error))
+    active = runs.active(client)
+    _note(
+        client,
+        votes_new=str(new_votes(client)),
+        min_votes=str(config.min_votes),
+        next_check=str(time.time() + config.check_interval_s),
+        active_run=active[0].id if active else "",
+    )
+
+
+def start_round(client: redis.Redis, config: Settings, *, force: bool = False) -> Run | None:
+    """Cuts a snapshot and queues a run on it, if there are enough new votes (or `force`) and no run is active.
+
+    Returns:
+        The queued run; None if there is none to start, with the reason in the scheduler's hash.
+
+    Raises:
+        UsageError: there is no policy yet, or a file that the round starts from is missing.
+    """
+    votes = store.count_votes(client)
+    if active := runs.active(client):
+        if force:
+            _note(client, last_reason=f"run {active[0].id[:8]} is {active[0].state}")
+        return None
+    if new_votes(client) < config.min_votes and not force:
+        return None
+    parent, snapshot = _cut(client, config)
+    if snapshot.manifest.policy_rows == 0:
+        _note(client, last_reason=_why_no_rows(snapshot), votes_at_cut=str(votes))
+        return None
+    run = runs.planned(
+        snapshot=snapshot.manifest.id,
+        parent=parent,
+        recipe=load_recipe(config.recipe).model_dump_json(),
+        last_vote=max(row.created_at for row in snapshot.pairs),
+    )
+    outcome = runs.create(client, run, votes=votes)
+    if outcome == "busy":
+        return None
+    if outcome == "exists":
+        found = runs.get(client, run.id)
+        if found.state not in runs.ACTIVE:  # else another scheduler was first
+            reason = f"these very votes were used by run {found.id[:8]}, which is {found.state}"
+            _note(client, last_reason=reason, votes_at_cut=str(votes))
+        return None
+    _note(client, last_reason="")
+    ring(run.id, config)
+    return runs.get(client, run.id)
+
+
+def new_votes(client: redis.Redis) -> int:
+    """Preference votes since the last cut."""
+    at_cut = cast(str | None, client.hget(keys.SCHEDULER, "votes_at_cut"))
+    return store.count_votes(client) - int(at_cut or 0)
+
+
+def _cut(client: redis.Redis, config: Settings) -> tuple[int, Snapshot]:
+    """The version that is live now, and a snapshot for it."""
+    state = registry.state(client)
+    if state is None:
+        raise UsageError("There is no policy yet: start the stack with `plumbline up` first.")
+    directory = config.artifacts / "adapters" / registry.policy(client, state.live).adapter_sha256
+    try:
+        adapter = AdapterManifest.model_validate_json((directory / MANIFEST).read_text())
+    except OSError as error:
+        raise UsageError(f"The adapter of version {state.live} is not here: {error}") from None
+    snapshot = cut_snapshot(
+        client,
+        config.artifacts,
+        salt=store.deployment_salt(client),
+        base_sha256=adapter.base_sha256,
+        tokenizer_sha256=adapter.tokenizer_sha256,
+    )
+    return state.live, snapshot
+
+
+def _why_no_rows(snapshot: Snapshot) -> str:
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(snapshot.manifest.dropped.items()))
+    return f"skipped: none of {snapshot.manifest.rows} rows may train the policy ({reasons or 'no votes'})"
+
+
+def _note(client: redis.Redis, **fields: str) -> None:
+    client.hset(keys.SCHEDULER, mapping=fields)  # type: ignore[arg-type]
+
+
+@beat_embedded_init.connect  # type: ignore[untyped-decorator]
+def _die_with_the_scheduler(**_: object) -> None:
+    """Beat runs in a child process of the worker's; it does not outlive it."""
+    trainer.die_with(os.getppid())
+
+
+def main() -> int:
+    try:
+        config = settings()
+        os.environ["BROKER_URL"] = broker_url(config)  # Celery's command line reads it too, in its own spelling
+        load_recipe(config.recipe)
+    except UsageError as error:
+        print(f"plumbline scheduler: {error}", file=sys.stderr)
+        return 2
+    entry = {"task": CHECK, "schedule": config.check_interval_s, "options": {"expires": config.check_interval_s}}
+    app.conf.beat_schedule = {"check": entry}
+    arguments = ["worker", "--beat", "--scheduler", "celery.beat.Scheduler", "--pool", "solo"]
+    arguments += ["--queues", keys.OPS_QUEUE, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+    app.worker_main(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What the command line shows of the loop: status, policies, runs."""
+
+import time
+
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from core import keys, registry
+from core.records import GateReport, PolicyVersion, Run, RunState
+from training import runs
+
+_console = Console(highlight=False)
+
+
+def print_status(client: redis.Redis) -> None:
+    current = registry.state(client)
+    if current is None:
+        _console.print("No policy is registered yet: `plumbline up` does it at its first start.")
+        return
+    _console.print(f"live policy   [bold]assistant@v{current.live}[/] (generation {current.generation})")
+    _console.print(f"next round    {next_round(client, now=time.time())}")
+    latest = runs.all_runs(client)[-1:]
+    _console.print(f"latest run    {describe(latest[0])}" if latest else "latest run    none yet")
+
+
+def next_round(client: redis.Redis, *, now: float) -> str:
+    """E.g. `127 of 300 new votes; next check in 20 s`."""
+    plan: dict[str, str] = client.hgetall(keys.SCHEDULER)  # type: ignore[assignment]
+    if not plan:
+        return "the scheduler has not looked yet"
+    text = f"{plan.get('votes_new', 0)} of {plan.get('min_votes', '?')} new votes"
+    wait = float(plan.get("next_check", 0)) - now
+    text += f"; next check in {wait:.0f} s" if wait >= 0 else f"; the scheduler is {-wait:.0f} s late, does it run?"
+    return text + (f" ({plan['last_reason']})" if plan.get("last_reason") else "")
+
+
+def describe(run: Run) -> str:
+    """E.g. `3c59dc04 running: candidate 40 % (attempt 1)`."""
+    text = f"{run.id[:8]} {run.state}"
+    if run.state is RunState.RUNNING:
+        text += f": {run.stage} {run.progress:.0%} (attempt {run.attempt})"
+    if run.version is not None:
+        text += f": assistant@v{run.version}, gate {run.verdict}"
+    return text + (f" ({run.reason})" if run.reason else "")
+
+
+def print_policies(client: redis.Redis) -> None:
+    table = Table("version", "state", "parent", "method", "gate", "adapter", "created", box=None)
+    for policy in registry.policies(client):
+        table.add_row(
+            policy.name,
+            f"[bold]{policy.state}[/]" if policy.state == "live" else str(policy.state),
+            "" if policy.parent is None else f"v{policy.parent}",
+            policy.method,
+            str(policy.gate.verdict) if policy.gate else "",
+            policy.adapter_sha256[:12],
+            _clock(policy.created),
+        )
+    _console.print(table)
+
+
+def print_policy(client: redis.Redis, version: int) -> None:
+    policy: PolicyVersion = registry.policy(client, version)
+    for name, value in policy.model_dump(exclude={"gate", "schema_version"}).items():
+        _console.print(f"{name:15} {_clock(value) if name == 'created' else value}")
+    if policy.gate:
+        print_gate(policy.gate)
+
+
+def print_gate(gate: GateReport) -> None:
+    table = Table("check", "value", "bound", "verdict", "why", title=f"gate: {gate.verdict}. {gate.summary}", box=None)
+    for check in gate.checks:
+        value = "" if check.value is None else f"{check.value:.4g}"
+        table.add_row(check.name, value, check.bound, str(check.verdict), check.reason)
+    _console.print(table)
+
+
+def print_history(client: redis.Redis) -> None:
+    table = Table("generation", "when", "action", "version", "by", "reason", box=None)
+    for event in registry.history(client):
+        table.add_row(
+            str(event.generation), _clock(event.at), event.action, f"v{event.version}", event.actor, event.reason
+        )
+    _console.print(table)
+
+
+def print_runs(client: redis.Redis) -> None:
+    table = Table(
+        "run", "state", "stage", "attempt", "parent", "snapshot", "version", "gate", "created", "reason", box=None
+    )
+    for run in runs.all_runs(client):
+        version = "" if run.version is None else f"v{run.version}"
+        row = [run.id[:12], str(run.state), run.stage, str(run.attempt), f"v{run.parent}", run.snapshot[:12], version]
+        table.add_row(*row, run.verdict, _clock(run.created), run.reason)
+    _console.print(table)
+
+
+def print_run(client: redis.Redis, run_id: str) -> None:
+    for name, value in runs.get(client, run_id).model_dump(exclude={"schema_version"}).items():
+        _console.print(f"{name:12} {_clock(value) if name in ('created', 'updated', 'last_vote') else value}")
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

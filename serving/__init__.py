@@ -1,0 +1,1 @@
+"""The chat API: vLLM in process, one policy version for each answer, swapped while people talk to it."""

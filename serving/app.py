@@ -1,0 +1,110 @@
+"""Attaches the chat API to an application and runs what stands behind it: engine, swap loop, record log."""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from core.adapters import base_shapes
+from core.base import resolve_base
+from core.records import now
+from core.redis import connect, connect_async
+from core.settings import Settings
+from serving import comparisons, endpoints
+from serving.chats import Chats
+from serving.completions import WRITE_TIMEOUT_S, CompletionLog
+from serving.protocol import Engine
+from serving.replica_cache import ReplicaCache
+from serving.schemas import Readiness
+from serving.swap import Replica
+
+DRAIN_S = 30.0
+
+log = logging.getLogger("plumbline.serving")
+
+
+class Serving:
+    """The chat API of one process. `start` returns at once; `ready` turns true when a verified policy is live."""
+
+    def __init__(self, settings: Settings, redis_url: str, build_engine: Callable[[Settings, Path], Engine]) -> None:
+        base = resolve_base(settings.base)
+        self._engine = build_engine(settings, base)
+        self._registry = connect(redis_url)
+        self._redis = connect_async(redis_url, timeout_s=WRITE_TIMEOUT_S)
+        self.records = CompletionLog(self._redis, window_s=settings.feedback_window_s)
+        cache = ReplicaCache(settings.directory / "replica-cache", settings.artifacts, base_shapes(base))
+        self.replica = Replica(self._engine, cache, self._registry)
+        self.chats = Chats(self._engine, self.replica, self.records, train_by_default=settings.train_by_default)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def start(self) -> None:
+        await self.records.sample()
+        self._tasks = [asyncio.create_task(self.records.watch()), asyncio.create_task(self.replica.run())]
+
+    async def stop(self) -> None:
+        """Lets answers in flight end (at most `DRAIN_S`), then ends the engine's processes."""
+        self._stopping = True
+        deadline = time.monotonic() + DRAIN_S
+        while self.replica.in_flight and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.chats.drain()
+        await self._engine.stop()
+        await self._redis.aclose()
+        self._registry.close()
+
+    def ready(self) -> bool:
+        return self._engine.alive and self.replica.residents is not None and not self._stopping
+
+    def readiness(self) -> Readiness:
+        """The body of `/ready`."""
+        residents = self.replica.residents
+        notes = [*self.replica.notes, *(["shutting down"] if self._stopping else [])]
+        if not self.records.recording:
+            notes.append(f"completions are not recorded: {self.records.away}")
+        return Readiness(
+            ready=self.ready(),
+            engine=self._engine.alive,
+            generation=residents.generation if residents else None,
+            live=residents.live if residents else None,
+            resident=sorted(residents.policies) if residents else [],
+            recording=self.records.recording,
+            notes=notes,
+        )
+
+
+def attach(
+    app: FastAPI,
+    settings: Settings,
+    redis_url: str,
+    *,
+    build_engine: Callable[[Settings, Path], Engine] | None = None,
+) -> Serving:
+    """Adds the chat routes to `app`. The caller starts and stops what is returned.
+
+    Raises:
+        UsageError: `PLUMBLINE_BASE` names no base model that can be read.
+    """
+    serving = Serving(settings, redis_url, build_engine or build_vllm)
+    app.include_router(endpoints.router(serving.chats, serving.replica, started=int(now())))
+    app.include_router(comparisons.router(serving.chats, serving.replica, serving.records))
+    return serving
+
+
+def build_vllm(settings: Settings, base: Path) -> Engine:
+    """The real engine; imports vllm, which takes seconds. What vllm reads from the environment is set first."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.update(VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
+    if Path(settings.base).exists():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    from serving.engine import VllmEngine
+
+    return VllmEngine(base, dtype=settings.dtype, max_model_len=settings.max_model_len)

@@ -1,0 +1,184 @@
+"""One answered chat, from the choice of its version to its final record; endpoints and comparisons both go through it.
+
+The record is opened before the engine is called and closed before the last words leave, so no vote can come early.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from core import metrics
+from core.errors import ApiError, InvalidRequest
+from core.records import Choice, CompletionRecord, CompletionState, new_id, now
+from serving.assignment import Assignment
+from serving.completions import CompletionLog
+from serving.protocol import Capture, ChatRequest, Engine
+from serving.schemas import ChatBody
+from serving.swap import Replica
+
+
+@dataclass(kw_only=True, slots=True)
+class Chat:
+    """One chat in flight."""
+
+    request: ChatRequest
+    assignment: Assignment
+    record: CompletionRecord
+    """As it was opened."""
+    keeps_text: bool
+    recorded: bool = False
+    """Whether the open record lies in Redis."""
+    error: ApiError | None = None
+    closed: bool = False
+    """Whether the final record was written, or given up."""
+    ended: bool = False
+    capture: Capture = field(default_factory=Capture)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {
+            "x-policy-version": str(self.assignment.version),
+            "x-adapter-sha256": self.assignment.adapter_sha256,
+            "x-feedback-status": "recorded" if self.recorded else "unavailable",
+        }
+
+
+class Chats:
+    """All chats of this process."""
+
+    def __init__(self, engine: Engine, replica: Replica, records: CompletionLog, *, train_by_default: bool) -> None:
+        self._engine = engine
+        self._replica = replica
+        self._records = records
+        self._train_by_default = train_by_default
+        self._writes: set[asyncio.Task[None]] = set()
+
+    async def open(self, body: ChatBody, *, assignment: Assignment, comparison_id: str | None = None) -> Chat:
+        """Checks the request and opens its record; who opens a chat answers or streams it, or calls `end`.
+
+        `assignment` was acquired from the replica and is the chat's from here on, also when this fails.
+
+        Raises:
+            InvalidRequest: the body is not a chat that the engine accepts.
+        """
+        try:
+            request = self._engine.parse(body.model_dump(exclude_unset=True, exclude={"store", "metadata"}))
+            chat = self._new(body, request, assignment, comparison_id)
+            chat.recorded = await self._records.open(chat.record)
+        except BaseException:
+            self._replica.release(assignment)
+            raise
+        return chat
+
+    async def answer(self, chat: Chat) -> dict[str, Any]:
+        """The whole answer, its record written."""
+        try:
+            body = await self._engine.answer(
+                chat.request, model=chat.assignment.name, completion_id=chat.record.id, capture=chat.capture
+            )
+            await self._close(chat)
+        except ApiError as error:
+            chat.error = error
+            raise
+        finally:
+            self.end(chat)
+        return body | {"system_fingerprint": f"fp_{chat.assignment.adapter_sha256[:12]}"}
+
+    async def stream(self, chat: Chat) -> AsyncGenerator[str, None]:
+        """The chunks; the record is written before the chunk that ends the answer is given out."""
+        chunks = self._engine.stream(
+            chat.request, model=chat.assignment.name, completion_id=chat.record.id, capture=chat.capture
+        )
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    if chat.capture.finished and not chat.closed:
+                        await self._close(chat)
+                    yield chunk
+        except ApiError as error:
+            chat.error = error
+            raise
+        finally:
+            self.end(chat)
+
+    async def drain(self) -> None:
+        """Waits for the final records that are still being written."""
+        while self._writes:
+            await asyncio.wait(self._writes)
+
+    def _new(self, body: ChatBody, request: ChatRequest, assignment: Assignment, comparison_id: str | None) -> Chat:
+        text = body.text
+        keeps_text = body.store is not False
+        consents = self._train_by_default if body.store is None else body.store
+        record = CompletionRecord(
+            id=new_id("chatcmpl-"),
+            state=CompletionState.STREAMING,
+            created=now(),
+            messages=(text or []) if keeps_text else [],
+            policy_version=assignment.version,
+            adapter_sha256=assignment.adapter_sha256,
+            assignment="comparison" if comparison_id else assignment.how,
+            propensity=assignment.propensity,
+            rater=body.rater,
+            train=consents and text is not None,
+            comparison_id=comparison_id,
+        )
+        return Chat(request=request, assignment=assignment, record=record, keeps_text=keeps_text)
+
+    async def _close(self, chat: Chat) -> None:
+        """The final write; never longer than the record log's own limit."""
+        chat.closed = True
+        if chat.recorded:
+            chat.recorded = await self._records.close(_final(chat))
+
+    def end(self, chat: Chat) -> None:
+        """Gives the version free and settles the record. Counts once, never waits: the client may have gone away."""
+        if chat.ended:
+            return
+        chat.ended = True
+        self._replica.release(chat.assignment)
+        refused = isinstance(chat.error, InvalidRequest)
+        if chat.recorded and not chat.closed:
+            self._later(self._records.discard(chat.record.id) if refused else self._close(chat))
+        if not refused:
+            _count(chat)
+
+    def _later(self, writing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(writing)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+
+def _state(chat: Chat) -> CompletionState:
+    if chat.capture.finished:
+        return CompletionState.COMPLETE
+    return CompletionState.FAILED if chat.error or chat.capture.error else CompletionState.ABORTED
+
+
+def _final(chat: Chat) -> CompletionRecord:
+    choices = [
+        Choice(
+            index=index,
+            text=sampled.text if chat.keeps_text else "",
+            token_ids=sampled.token_ids if chat.keeps_text else [],
+            logprobs=sampled.logprobs if chat.keeps_text else None,
+            finish_reason=sampled.finish_reason,
+        )
+        for index, sampled in sorted(chat.capture.choices.items())
+    ]
+    changes = {"state": _state(chat), "choices": choices, "sampling": chat.capture.sampling}
+    if chat.keeps_text:
+        changes["prompt_token_ids"] = chat.capture.prompt_token_ids
+    return chat.record.model_copy(update=changes)
+
+
+def _count(chat: Chat) -> None:
+    metrics.CHATS.labels(str(_state(chat))).inc()
+    metrics.TOKENS.labels("prompt").inc(len(chat.capture.prompt_token_ids))
+    metrics.TOKENS.labels("completion").inc(sum(len(choice.token_ids) for choice in chat.capture.choices.values()))
+    if chat.capture.first_token is not None:
+        metrics.TTFT.observe(chat.capture.first_token - chat.started)

@@ -1,0 +1,82 @@
+"""The chat API's routes: `POST /v1/chat/completions` and `GET /v1/models`, as OpenAI's clients know them."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from core.errors import ApiError
+from core.records import ALIAS, policy_name
+from serving.chats import Chats
+from serving.schemas import ChatBody, Model, ModelList
+from serving.swap import Replica
+
+CLIENT_CLOSED = 499
+T = TypeVar("T")
+
+
+def router(chats: Chats, replica: Replica, *, started: int) -> APIRouter:
+    """The routes over one process's chats and policies; `started` is what `/v1/models` says as `created`."""
+    routes = APIRouter()
+
+    @routes.post("/v1/chat/completions")
+    async def create_chat_completion(body: ChatBody, request: Request) -> Response:
+        chat = await chats.open(body, assignment=replica.acquire(body.model))
+        if not chat.request.stream:
+            answer = await until_disconnect(request, chats.answer(chat))
+            if answer is None:
+                chats.end(chat)
+                return Response(status_code=CLIENT_CLOSED)
+            return JSONResponse(answer, headers=chat.headers)
+        # The first chunk is awaited before the status is sent: what the engine refuses late is still a proper 400.
+        chunks = chats.stream(chat)
+        first = await until_disconnect(request, anext(chunks))
+        if first is None:
+            chats.end(chat)
+            return Response(status_code=CLIENT_CLOSED)
+        return StreamingResponse(_events(first, chunks), media_type="text/event-stream", headers=chat.headers)
+
+    @routes.get("/v1/models")
+    async def list_models() -> ModelList:
+        residents = replica.residents
+        if residents is None:
+            return ModelList(data=[])
+        alias = Model(id=ALIAS, created=started, parent=policy_name(residents.live))
+        pinned = [Model(id=policy_name(version), created=started) for version in sorted(residents.policies)]
+        return ModelList(data=[alias, *pinned])
+
+    return routes
+
+
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None if the client hangs up first; then `work` is cancelled, and with it its tokens."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _events(first: str, rest: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """Server-sent events. A stream that breaks inside ends with an error event and without `[DONE]`."""
+    try:
+        yield f"data: {first}\n\n"
+        async for chunk in rest:
+            yield f"data: {chunk}\n\n"
+        yield "data: [DONE]\n\n"
+    except ApiError as error:
+        yield f"data: {json.dumps(error.body())}\n\n"
+    finally:
+        await rest.aclose()

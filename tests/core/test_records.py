@@ -1,0 +1,135 @@
+"""Records cross processes: what is written is read, and nothing else is accepted."""
+
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from core.records import (
+    AdapterManifest,
+    AuditEvent,
+    Check,
+    Choice,
+    Comparison,
+    CompletionRecord,
+    Feedback,
+    GateReport,
+    Message,
+    PolicyVersion,
+    ProbeSequence,
+    Record,
+    RegistryState,
+    Run,
+    SnapshotManifest,
+    Target,
+    new_id,
+    policy_name,
+)
+
+CHECK = Check(name="win_rate", value=0.48, bound="> 0.5", verdict="fail", reason="too low")
+GATE = GateReport(verdict="fail", live_version=1, checks=[CHECK], metrics={"mean_tokens": 21.4}, summary="win_rate")
+EXAMPLES: list[Record] = [
+    Message(role="user", content="A dog is ✓"),
+    Choice(index=0, text="A pet.", token_ids=[65, 301, 4], logprobs=[-0.1, -2.5, -0.0], finish_reason="stop"),
+    CompletionRecord(
+        id="chatcmpl-41ab",
+        state="complete",
+        created=1790000000.25,
+        messages=[Message(role="user", content="A dog is")],
+        prompt_token_ids=[1, 65],
+        choices=[Choice(index=0, text="A pet.", token_ids=[65, 4])],
+        sampling={"temperature": 1.0, "stop": ["x"], "seed": None},
+        policy_version=3,
+        adapter_sha256="9f86",
+        assignment="live",
+        rater="user-7",
+    ),
+    Comparison(id="cmp_1", created=1.5, a="chatcmpl-1", b="chatcmpl-2", policy_versions=(3, 2), swapped=True),
+    Target(type="completion", id="chatcmpl-41ab", choice_index=1),
+    Feedback(
+        id="fb_1",
+        target=Target(type="comparison", id="cmp_1"),
+        kind="preference",
+        value="tie",
+        created_at=1790000003.123456,
+        policy_versions=[3, 2],
+        completion_ids=["chatcmpl-1", "chatcmpl-2"],
+        train=True,
+    ),
+    SnapshotManifest(
+        id="5d41",
+        created=1.5,
+        last_event="1790000099-0",
+        rows=512,
+        rows_by_fold={"optimize": 361, "judge": 99, "test": 52},
+        policy_rows=361,
+        prompts=640,
+        dropped={"tie": 31},
+        thumbs=210,
+        live_version=0,
+        base_sha256="b",
+        tokenizer_sha256="t",
+    ),
+    Run(id="3c59", snapshot="5d41", parent=0, recipe="{}", state="running", created=1.5, updated=2.5, version=4),
+    CHECK,
+    GATE,
+    PolicyVersion(
+        version=3,
+        parent=2,
+        base_sha256="b",
+        adapter_sha256="9f86",
+        method="dpo",
+        gate=GATE,
+        created=1.5,
+        state="live",
+    ),
+    ProbeSequence(token_ids=[1, 65, 4], start=1, logprobs=[-0.2, -1.1]),
+    AdapterManifest(
+        sha256="9f86",
+        base_sha256="b",
+        tokenizer_sha256="t",
+        rank=16,
+        serving_dtype="float32",
+        probe=[ProbeSequence(token_ids=[1, 65], start=1, logprobs=[-0.2], parent_logprobs=[-0.3])],
+    ),
+    RegistryState(generation=5, live=3, previous=2, next_version=5),
+    AuditEvent(id="1-0", generation=5, action="promote", version=3, actor="run:3c59", reason="gate passed", at=1.5),
+]
+
+
+def test_every_record_is_tried_here():
+    """A new record needs an example."""
+    assert {type(example) for example in EXAMPLES} == set(Record.__subclasses__())
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
+def test_what_is_written_is_read(example):
+    """JSON and back is the same record, floats to the last bit; the schema's number is in it."""
+    kind = type(example)
+    assert kind.model_validate_json(example.to_json()) == example
+    assert '"schema":1' in example.to_json()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
+def test_records_are_frozen_and_know_their_fields(example):
+    """No field is changed in place, and an unknown one is an error."""
+    kind, name = type(example), next(iter(type(example).model_fields))
+    with pytest.raises(ValidationError):
+        setattr(example, name, 0)
+    with pytest.raises(ValidationError):
+        kind.model_validate(example.model_dump(by_alias=True) | {"unheard_of": 1})
+
+
+def test_run_is_read_from_the_strings_of_its_hash():
+    """Redis holds strings; numbers come back as numbers."""
+    run = next(example for example in EXAMPLES if isinstance(example, Run))
+    strings = {name: str(value) for name, value in run.model_dump(by_alias=True).items() if value is not None}
+    assert Run.model_validate(strings) == run
+
+
+def test_ids_are_random_and_say_what_they_are():
+    """128 random bits after the prefix."""
+    found = {new_id("fb_") for _ in range(100)}
+    assert len(found) == 100
+    assert all(re.fullmatch(r"fb_[0-9a-f]{32}", identifier) for identifier in found)
+    assert policy_name(7) == "assistant@v7"

@@ -1,0 +1,67 @@
+"""Settings come from the environment; a wrong one is named."""
+
+import pytest
+
+from core.errors import UsageError
+from core.settings import Settings, settings
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch):
+    """Each test reads the environment anew."""
+    for name in ("REDIS_URL", "BROKER_URL", "ARTIFACTS_URL", "PLUMBLINE_HOME", "PLUMBLINE_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_variables_have_our_prefix_but_for_the_well_known(monkeypatch):
+    """PLUMBLINE_PORT is ours; REDIS_URL and its like are everybody's, and may carry our prefix too."""
+    monkeypatch.setenv("PLUMBLINE_PORT", "9000")
+    monkeypatch.setenv("REDIS_URL", "redis://a")
+    monkeypatch.setenv("PLUMBLINE_BROKER_URL", "redis://b")
+    monkeypatch.setenv("PORT", "1")
+    found = settings()
+    assert (found.port, found.redis_url, found.broker_url) == (9000, "redis://a", "redis://b")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PLUMBLINE_PORT", "0"),
+        ("PLUMBLINE_PORT", "http"),
+        ("PLUMBLINE_DTYPE", "int8"),
+        ("PLUMBLINE_LEASE_S", "0"),
+        ("PLUMBLINE_TRAIN_BY_DEFAULT", "maybe"),
+        ("PLUMBLINE_MAX_BODY_BYTES", "1"),
+    ],
+)
+def test_wrong_value_is_one_line_that_names_the_variable(monkeypatch, name, value):
+    """Not a traceback: which variable, what is wrong, what it holds."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError) as caught:
+        settings()
+    assert str(caught.value).startswith(f"{name}: ")
+    assert repr(value) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_places_are_absolute(monkeypatch, tmp_path):
+    """Artifacts lie under home unless they have a place of their own."""
+    monkeypatch.chdir(tmp_path)
+    assert Settings(home="here").directory == tmp_path / "here"
+    assert Settings(home="here").artifacts == tmp_path / "here" / "artifacts"
+    assert Settings(artifacts_url=f"file://{tmp_path}/there").artifacts == tmp_path / "there"
+    assert Settings(artifacts_url="there").artifacts == tmp_path / "there"
+    assert Settings().directory.is_absolute()
+
+
+def test_environment_of_a_child_reads_back_the_same(monkeypatch, tmp_path):
+    """What a parent passes on is what the child reads."""
+    given = Settings(
+        home=tmp_path, redis_url="unix:///r.sock", port=9000, lease_s=2.5, train_by_default=False, max_model_len=None
+    )
+    for name, value in given.environment().items():
+        monkeypatch.setenv(name, value)
+    assert settings() == given

@@ -1,0 +1,163 @@
+"""From votes and records to rows: every vote gives a row or is counted under its reason."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.records import Choice, CompletionRecord, CompletionState, Feedback, Message, Target
+from feedback import examples
+from feedback.events import LoggedPrompt, LoggedVote
+from feedback.examples import Freshness
+from feedback.snapshot import cluster_of, content_id, fold_of
+
+SALT = b"salt"
+FRESH = Freshness(versions=frozenset({3, 2}), since="100-0")
+
+
+def prompt_in(fold: str) -> str:
+    """A prompt text whose cluster falls into `fold`."""
+    texts = (f"prompt {index}" for index in range(1000))
+    return next(text for text in texts if fold_of(SALT, cluster_of([Message(role="user", content=text)])) == fold)
+
+
+def side(identifier: str, *, prompt: str = "", finish_reason: str = "stop", **given: object) -> CompletionRecord:
+    text = str(given.pop("text", f"text of {identifier}"))
+    fields: dict[str, object] = {
+        "id": identifier,
+        "state": CompletionState.COMPLETE,
+        "created": 1.0,
+        "messages": [Message(role="user", content=prompt or prompt_in("optimize"))],
+        "prompt_token_ids": [1, 2],
+        "choices": [Choice(index=0, text=text, token_ids=[ord(text[-1]), 4], finish_reason=finish_reason)],
+        "policy_version": 3,
+        "adapter_sha256": "00",
+        "assignment": "comparison",
+    }
+    return CompletionRecord.model_validate(fields | given)
+
+
+def vote(value: str = "a", *, entry: str = "200-0", name: str = "1", **given: object) -> LoggedVote:
+    fields: dict[str, object] = {
+        "id": f"fb_{name}",
+        "target": Target(type="comparison", id=f"cmp_{name}"),
+        "kind": "preference",
+        "value": value,
+        "rater": "user-7",
+        "created_at": float(entry.split("-")[0]) / 1000,
+        "policy_versions": [3, 3],
+        "completion_ids": [f"{name}-a", f"{name}-b"],
+        "train": True,
+    }
+    return LoggedVote(entry=entry, feedback=Feedback.model_validate(fields | given))
+
+
+def build(votes: list[LoggedVote], *sides: CompletionRecord, prompts: list[LoggedPrompt] | None = None):
+    records = {record.id: record for record in sides}
+    return examples.build(votes, records, prompts or [], salt=SALT, freshness=FRESH)
+
+
+@pytest.mark.parametrize(("value", "chosen", "rejected"), [("a", "1-a", "1-b"), ("b", "1-b", "1-a")])
+def test_vote_gives_a_pair_with_the_stored_ids(value, chosen, rejected):
+    """The side that was voted for is chosen; token ids and texts are those of the records."""
+    found = build([vote(value)], side("1-a"), side("1-b", policy_version=2))
+    (row,) = found.pairs
+    assert (row.chosen_text, row.rejected_text) == (f"text of {chosen}", f"text of {rejected}")
+    assert (row.chosen_token_ids, row.rejected_token_ids) == ([ord(chosen[-1]), 4], [ord(rejected[-1]), 4])
+    assert (row.chosen_version, row.rejected_version) == ((3, 2) if value == "a" else (2, 3))
+    assert (row.tie, row.trains_policy, row.weight, row.fold) == (False, True, 1.0, "optimize")
+    assert row.prompt == f'[{{"role":"user","content":"{prompt_in("optimize")}"}}]'
+    assert row.rater not in ("user-7", "-")
+    assert found.dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "a", "b"),
+    [
+        ("truncated", {}, {"finish_reason": "length"}),
+        ("truncated", {"state": CompletionState.ABORTED}, {}),
+        ("no_consent", {"train": False}, {}),
+        ("no_consent", {"messages": []}, {}),
+        ("identical", {"text": "same"}, {"text": "same"}),
+    ],
+)
+def test_vote_without_a_row_is_counted_by_reason(reason, a, b):
+    """Nothing is dropped without a number."""
+    found = build([vote()], side("1-a", **a), side("1-b", **b))
+    assert (found.pairs, found.dropped) == ([], {reason: 1})
+
+
+def test_expired_and_superseded():
+    """A vote whose completion is gone, and a vote that was changed, are counted."""
+    votes = [vote("a", name="1"), vote("b", name="2", entry="201-0"), vote("a", name="3", entry="202-0")]
+    votes[2] = dataclasses.replace(
+        votes[2], feedback=votes[2].feedback.model_copy(update={"supersedes": "fb_2", "completion_ids": ["2-a", "2-b"]})
+    )
+    found = build(votes, side("1-a"), side("2-a"), side("2-b"))
+    assert found.dropped == {"expired": 1, "superseded": 1}
+    assert [row.feedback_id for row in found.pairs] == ["fb_3"]
+
+
+def test_tie_trains_the_reward_model_only():
+    """A tie is a row, left and right as shown, that does not train the policy."""
+    found = build([vote("tie")], side("1-a"), side("1-b"))
+    (row,) = found.pairs
+    assert (row.tie, row.trains_policy, row.chosen_text) == (True, False, "text of 1-a")
+    assert found.dropped == {"tie": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "trains", "dropped"),
+    [
+        ({}, True, {}),
+        ({"version": 2}, True, {}),
+        ({"version": 1}, False, {"stale": 1}),
+        ({"entry": "100-0"}, False, {}),
+        ({"entry": "100-1"}, True, {}),
+        ({"fold": "judge"}, False, {}),
+        ({"fold": "test"}, False, {}),
+    ],
+)
+def test_which_rows_train_the_policy(given, trains, dropped):
+    """Only fresh versions, only votes after the live policy's snapshot, only the optimize fold."""
+    prompt, version = prompt_in(given.get("fold", "optimize")), given.get("version", 3)
+    sides = [side("1-a", prompt=prompt), side("1-b", prompt=prompt, policy_version=version)]
+    found = build([vote(entry=given.get("entry", "200-0"))], *sides)
+    assert [row.trains_policy for row in found.pairs] == [trains]
+    assert found.dropped == dropped
+
+
+def test_thumbs_are_counted_and_train_nothing():
+    """A thumb gives no row; it is shown as a number."""
+    thumb = vote(kind="thumb", value=1, target=Target(type="completion", id="1-a"), completion_ids=["1-a"])
+    found = build([thumb], side("1-a"))
+    assert (found.pairs, found.thumbs, found.dropped) == ([], 1, {})
+
+
+def test_prompts_are_one_per_cluster():
+    """Spellings that differ in case or spaces are one prompt; those of the pairs are prompts too."""
+    spellings = ["A  dog is", "a dog IS\n", "A cat is"]
+    logged = [LoggedPrompt(messages=[Message(role="user", content=text)], prompt_token_ids=[9]) for text in spellings]
+    found = build([vote()], side("1-a"), side("1-b"), prompts=logged)
+    clusters = {cluster_of([Message(role="user", content=text)]) for text in ("a dog is", "a cat is")}
+    assert {row.cluster for row in found.prompts} == clusters | {found.pairs[0].cluster}
+    assert len(found.prompts) == 3
+    assert build([], prompts=logged).prompts == build([], prompts=logged[::-1]).prompts
+
+
+def test_anonymous_raters_have_no_hash():
+    """Nobody in particular is `-`; the same person is the same hash."""
+    assert examples.hashed_rater(SALT, None) == "-"
+    assert examples.hashed_rater(SALT, "x") == examples.hashed_rater(SALT, "x") != examples.hashed_rater(b"y", "x")
+
+
+@given(st.permutations(range(8)), st.integers(0, 8))
+def test_rows_are_a_function_of_the_log(order, grown):
+    """Arrival order changes no row and no id, and a vote keeps its row and its fold while the log grows."""
+    sides = [side(f"{i}-{s}", prompt=f"prompt {i}") for i in range(8) for s in "ab"]
+    votes = [vote("ab"[i % 2], name=str(i), entry=f"{200 + i}-0") for i in range(8)]
+    whole = build(votes, *sides)
+    shuffled = build([votes[i] for i in order], *sides)
+    assert content_id(shuffled.pairs, shuffled.prompts) == content_id(whole.pairs, whole.prompts)
+    assert build(votes[:grown], *sides).pairs == whole.pairs[:grown]

@@ -1,0 +1,266 @@
+"""The chat routes over the fake engine: what callers see and what is recorded."""
+
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from core import keys
+from core.records import CompletionRecord
+from tests.serving.conftest import FakeStack
+
+
+def _record(stack: FakeStack, completion_id: str) -> CompletionRecord:
+    return CompletionRecord.model_validate_json(stack.client.hget(keys.completion(completion_id), "record") or "")
+
+
+def _settled(stack: FakeStack, completion_id: str) -> CompletionRecord:
+    """The record once its chat has ended: what a client that hung up leaves is written a moment later."""
+    stack.live.wait(lambda: stack.client.hget(keys.completion(completion_id), "state") != "streaming", timeout_s=10)
+    return _record(stack, completion_id)
+
+
+def test_every_answer_carries_its_version(stack: FakeStack) -> None:
+    """Body and headers name the version and adapter; the alias appears nowhere."""
+    response = stack.live.chat()
+    assert response.status_code == 200
+    residents = stack.live.serving.replica.residents
+    assert residents is not None
+    sha256 = residents.policies[0]
+    assert response.json()["model"] == "assistant@v0"
+    assert response.json()["system_fingerprint"] == f"fp_{sha256[:12]}"
+    assert response.headers["x-policy-version"] == "0"
+    assert response.headers["x-adapter-sha256"] == sha256
+    assert response.headers["x-feedback-status"] == "recorded"
+
+
+def test_the_record_holds_what_was_sampled(stack: FakeStack) -> None:
+    """Text, token ids, log-probs, finish reason, rater and version lie in Redis when the answer arrives."""
+    body = stack.live.chat(max_tokens=2, user="ann", safety_identifier="rater-1").json()
+    record = _record(stack, body["id"])
+    assert record.state == "complete"
+    assert [message.content for message in record.messages] == ["A dog is"]
+    assert record.prompt_token_ids == [1, 2, 3]
+    assert record.choices[0].text == "assistant@v0 assistant@v0 "
+    assert record.choices[0].token_ids == [0, 1]
+    assert record.choices[0].logprobs == [-0.5, -0.5]
+    assert record.choices[0].finish_reason == "length"
+    assert (record.policy_version, record.assignment, record.propensity) == (0, "live", 1.0)
+    assert record.rater == "rater-1"
+    assert record.train
+    assert 0 < stack.client.ttl(keys.completion(body["id"])) <= stack.settings.feedback_window_s
+
+
+def test_a_record_is_complete_before_the_last_chunk(stack: FakeStack) -> None:
+    """Whoever reads the chunk with the finish reason finds the complete record, even before `[DONE]`."""
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with httpx.stream("POST", stack.live.url + "/v1/chat/completions", json=body, timeout=30) as response:
+        for line in response.iter_lines():
+            if line and json.loads(line.removeprefix("data: "))["choices"][0]["finish_reason"]:
+                record = _record(stack, json.loads(line.removeprefix("data: "))["id"])
+                break
+    assert (record.state, len(record.choices[0].token_ids)) == ("complete", 3)
+
+
+@pytest.mark.parametrize(("fields", "train"), [({}, True), ({"store": True}, True), ({"store": False}, False)])
+def test_consent_is_recorded(stack: FakeStack, fields: dict[str, bool], train: bool) -> None:
+    """`store` decides; without it the deployment's default does."""
+    assert _record(stack, stack.live.chat(**fields).json()["id"]).train is train
+
+
+def test_store_false_keeps_no_text(stack: FakeStack) -> None:
+    """A completion can be voted on, but neither words nor ids of it are kept, nor its prompt for the gate."""
+    completion_id = stack.live.chat("a secret", store=False).json()["id"]
+    record = _record(stack, completion_id)
+    assert (record.messages, record.prompt_token_ids) == ([], [])
+    assert [(choice.text, choice.token_ids, choice.logprobs) for choice in record.choices] == [("", [], None)]
+    assert "a secret" not in json.dumps(stack.client.hgetall(keys.completion(completion_id)))
+    assert stack.client.xlen(keys.PROMPTS) == 0
+
+
+def test_consented_prompts_are_kept_for_the_gate(stack: FakeStack) -> None:
+    """One stream entry per complete chat, with the messages and the ids that the engine saw."""
+    stack.live.chat("A dog is")
+    [(_, fields)] = stack.client.xrange(keys.PROMPTS)
+    expected = {"messages": [{"role": "user", "content": "A dog is"}], "prompt_token_ids": [1, 2, 3]}
+    assert json.loads(fields["prompt"]) == expected
+
+
+def test_media_is_answered_but_never_trained_on(stack: FakeStack) -> None:
+    """Parts of text are folded into text; anything else keeps the chat out of training."""
+    text = [{"type": "text", "text": "A dog"}, {"type": "text", "text": " is"}]
+    body = {"model": "assistant", "messages": [{"role": "user", "content": text}]}
+    record = _record(stack, stack.live.post("/v1/chat/completions", body).json()["id"])
+    assert ([message.content for message in record.messages], record.train) == (["A dog is"], True)
+    body["messages"] = [{"role": "user", "content": [*text, {"type": "image_url", "image_url": {"url": "x"}}]}]
+    record = _record(stack, stack.live.post("/v1/chat/completions", body).json()["id"])
+    assert (record.messages, record.train) == ([], False)
+
+
+def test_the_callers_ids_are_only_labels(stack: FakeStack) -> None:
+    """Two callers with one X-Request-Id and one body request_id get two completions; the header is echoed."""
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}], "request_id": "mine"}
+    headers = {"X-Request-Id": "same"}
+    first, second = (stack.live.post("/v1/chat/completions", body, headers=headers) for _ in range(2))
+    assert first.json()["id"] != second.json()["id"]
+    assert first.headers["x-request-id"] == second.headers["x-request-id"] == "same"
+    assert _record(stack, first.json()["id"]).state == _record(stack, second.json()["id"]).state == "complete"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "code"),
+    [
+        ({"model": "gpt-4", "messages": [{"role": "user", "content": "a"}]}, 404, "model", "model_not_found"),
+        ({"model": "assistant@v7", "messages": [{"role": "user", "content": "a"}]}, 404, "model", "model_not_found"),
+        ({"messages": [{"role": "user", "content": "a"}]}, 400, "model", None),
+        ({"model": "assistant", "messages": []}, 400, "messages", None),
+        ({"model": "assistant"}, 400, "messages", None),
+        ({"model": "assistant", "messages": [{"role": "user", "content": "a"}], "store": "x"}, 400, "store", None),
+        (
+            {"model": "assistant", "messages": [{"role": "user", "content": "a"}], "temperature": -1},
+            400,
+            "temperature",
+            None,
+        ),
+    ],
+)
+def test_errors_have_openais_shape(
+    stack: FakeStack, body: dict[str, object], status: int, param: str, code: str | None
+) -> None:
+    """One `error` object with message, type, param and code; never FastAPI's `detail`. Nothing stays behind."""
+    response = stack.live.post("/v1/chat/completions", body)
+    assert response.status_code == status
+    assert set(response.json()) == {"error"}
+    error = response.json()["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+    assert stack.live.serving.replica.in_flight == 0
+
+
+def test_a_broken_stream_ends_with_an_error_event(stack: FakeStack) -> None:
+    """What was sent stays sent; then comes a typed error instead of `[DONE]`, and the record says failed."""
+    stack.engine.fail_after = 2
+    lines = stack.live.chat(stream=True).text.split("\n\n")
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
+    assert [event["choices"][0]["delta"]["content"] for event in events[:2]] == ["assistant@v0 "] * 2
+    assert events[2]["error"]["code"] == "engine_error"
+    assert len(events) == 3
+    record = _settled(stack, events[0]["id"])
+    assert (record.state, record.choices[0].token_ids) == ("failed", [0, 1])
+
+
+def test_a_dead_engine_is_a_typed_503(stack: FakeStack) -> None:
+    """With Retry-After, and the replica is not ready."""
+    stack.engine.start = _never  # type: ignore[method-assign]
+    stack.engine.alive = False
+    response = stack.live.chat()
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "engine_unavailable")
+    assert int(response.headers["retry-after"]) > 0
+    assert not stack.live.serving.ready()
+
+
+async def _never(*, max_rank: int) -> None:
+    raise RuntimeError("no engine today")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_hangs_up_frees_the_engine(stack: FakeStack, stream: bool) -> None:
+    """The engine's request is cancelled, the version is free again, the record says aborted with what was seen."""
+    stack.engine.gate.clear()
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "a"}], "stream": stream}
+    payload = json.dumps(body).encode()
+    host, port = stack.live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        head += f"content-length: {len(payload)}"
+        client.sendall(head.encode() + b"\r\n\r\n" + payload)
+        stack.live.wait(lambda: stack.engine.running == 1, timeout_s=10)
+    stack.live.wait(lambda: stack.engine.running == 0, timeout_s=10)
+    stack.live.wait(lambda: stack.live.serving.replica.in_flight == 0, timeout_s=10)
+    assert stack.engine.cancelled == 1
+    [key] = stack.client.scan_iter(keys.completion("*"))
+    assert _settled(stack, key.removeprefix(keys.completion(""))).state == "aborted"
+
+
+def test_a_client_that_hangs_up_amid_a_stream_leaves_what_it_saw(stack: FakeStack) -> None:
+    """The aborted record holds exactly the tokens that were sampled before."""
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "a"}], "stream": True, "max_tokens": 100_000}
+    with httpx.stream("POST", stack.live.url + "/v1/chat/completions", json=body, timeout=30) as response:
+        first = json.loads(next(line for line in response.iter_lines() if line).removeprefix("data: "))
+    stack.live.wait(lambda: stack.engine.running == 0, timeout_s=10)
+    record = _settled(stack, first["id"])
+    assert record.state == "aborted"
+    assert 0 < len(record.choices[0].token_ids) < 100_000
+    assert len(record.choices[0].token_ids) == len(record.choices[0].logprobs or [])
+
+
+def test_models_are_listed_as_openai_does(stack: FakeStack) -> None:
+    """The alias first, then each resident version."""
+    version = stack.promote()
+    stack.live.wait_for_live(version, timeout_s=20)
+    listed = httpx.get(stack.live.url + "/v1/models").json()
+    assert listed["object"] == "list"
+    assert [model["id"] for model in listed["data"]] == ["assistant", "assistant@v0", "assistant@v1"]
+    assert {model["owned_by"] for model in listed["data"]} == {"plumbline"}
+
+
+def test_chat_outlives_redis(stack: FakeStack) -> None:
+    """Redis dies: answers go on, say that they cannot be voted on, and cost no waiting; it returns: recorded again."""
+    stack.store.stop()
+    assert stack.live.chat().status_code == 200
+    stack.live.wait(lambda: not stack.live.serving.records.recording, timeout_s=10)
+    response = stack.live.chat()
+    assert (response.status_code, response.headers["x-feedback-status"]) == (200, "unavailable")
+    assert stack.live.serving.ready()
+    stack.store.start()
+    stack.live.wait(lambda: stack.live.serving.records.recording, timeout_s=10)
+    assert stack.live.chat().headers["x-feedback-status"] == "recorded"
+
+
+def test_a_frozen_redis_delays_nobody_twice(stack: FakeStack) -> None:
+    """A Redis that takes connections and never answers is given up after one time-out."""
+    stack.store.freeze()
+    stack.live.wait(lambda: not stack.live.serving.records.recording, timeout_s=10)
+    calls_before = time.monotonic()
+    responses = [stack.live.chat() for _ in range(5)]
+    assert {response.headers["x-feedback-status"] for response in responses} == {"unavailable"}
+    stack.store.thaw()
+    assert time.monotonic() - calls_before < 60  # a hang guard, not a benchmark
+    stack.live.wait(lambda: stack.live.serving.records.recording, timeout_s=10)
+
+
+def test_a_final_write_that_was_missed_is_made_up_for(stack: FakeStack) -> None:
+    """Redis restarts while an answer streams: the answer arrives, and its record is complete once Redis is back."""
+    stack.engine.gate.clear()
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "a"}], "stream": True}
+    with httpx.Client(timeout=60) as client:
+        request = client.build_request("POST", stack.live.url + "/v1/chat/completions", json=body)
+        stack.live.wait(lambda: stack.live.serving.records.recording)
+        texts: list[str] = []
+        thread = threading.Thread(target=lambda: texts.append(client.send(request).text))
+        thread.start()
+        stack.live.wait(lambda: stack.engine.running == 1, timeout_s=10)
+        stack.store.stop()
+        stack.live.call(_set(stack))
+        thread.join(timeout=30)
+    assert texts[0].endswith("data: [DONE]\n\n")
+    completion_id = json.loads(texts[0].split("\n\n")[0].removeprefix("data: "))["id"]
+    stack.store.start()
+    assert _settled(stack, completion_id).state == "complete"
+
+
+async def _set(stack: FakeStack) -> None:
+    stack.engine.gate.set()
+
+
+def test_a_full_redis_takes_no_new_completions(stack: FakeStack) -> None:
+    """At 80 % of maxmemory recording stops, so that votes on older completions still find room."""
+    used = int(stack.client.info("memory")["used_memory"])
+    stack.client.config_set("maxmemory", int(used / 0.9))
+    stack.live.wait(lambda: not stack.live.serving.records.recording, timeout_s=10)
+    assert stack.live.chat().headers["x-feedback-status"] == "unavailable"
+    stack.client.config_set("maxmemory", used * 10)
+    stack.live.wait(lambda: stack.live.serving.records.recording, timeout_s=10)
+    assert stack.live.chat().headers["x-feedback-status"] == "recorded"

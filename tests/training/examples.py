@@ -1,0 +1,66 @@
+"""Rows for tests: token ids out of a generator, and a preference that a reward model can learn."""
+
+import random
+
+from core.records import Fold
+from feedback.snapshot import PairRow, PromptRow, fold_of
+from training.data import Pair, Text
+
+EOS = 3
+LIKED, DISLIKED = 10, 20
+"""First tokens of chosen and of rejected completions."""
+
+
+def ids(rng: random.Random, low: int, high: int) -> list[int]:
+    return [rng.randrange(30, 97) for _ in range(rng.randint(low, high))]
+
+
+def pairs(count: int, *, seed: int = 0, ragged: bool = True) -> list[Pair]:
+    """Pairs of unequal lengths and weights; every fifth is a tie."""
+    rng = random.Random(seed)
+    longest = 12 if ragged else 5
+    shortest = 1 if ragged else 5
+    found = []
+    for number in range(count):
+        prompt = [4, *ids(rng, shortest, longest), 5]
+        chosen, rejected = ([first, *ids(rng, shortest, longest), EOS] for first in (LIKED, DISLIKED))
+        found.append(
+            Pair(
+                chosen=Text(prompt=prompt, completion=chosen),
+                rejected=Text(prompt=prompt, completion=rejected),
+                tie=number % 5 == 4,
+                weight=1.0 + number % 3,
+            )
+        )
+    return found
+
+
+def pair_row(number: int, *, fold: Fold | None = None, seed: int = 0, **changes: object) -> PairRow:
+    """A vote for the completion that begins with LIKED."""
+    rng = random.Random(f"{seed}/{number}")
+    cluster = f"cluster-{number}"
+    fold = fold or fold_of(b"salt", cluster)
+    fields: dict[str, object] = {
+        "feedback_id": f"fb_{number:04d}",
+        "comparison_id": f"cmp_{number:04d}",
+        "created_at": float(number),
+        "cluster": cluster,
+        "fold": fold,
+        "prompt": "[]",
+        "prompt_token_ids": [4, *ids(rng, 1, 4), 5],
+        "chosen_token_ids": [LIKED, *ids(rng, 1, 8), EOS],
+        "rejected_token_ids": [DISLIKED, *ids(rng, 1, 8), EOS],
+        "chosen_text": "",
+        "rejected_text": "",
+        "chosen_version": 0,
+        "rejected_version": 0,
+        "tie": False,
+        "trains_policy": fold == "optimize",
+        "weight": 1.0,
+        "rater": "-",
+    }
+    return PairRow(**(fields | changes))
+
+
+def prompt_row(row: PairRow) -> PromptRow:
+    return PromptRow(cluster=row.cluster, fold=row.fold, prompt=row.prompt, prompt_token_ids=row.prompt_token_ids)

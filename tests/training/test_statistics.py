@@ -1,0 +1,77 @@
+"""The statistics against numbers from hand and from published tables, and their promised error rates."""
+
+import math
+
+import numpy as np
+import pytest
+
+from training import statistics
+
+
+def test_wilson_by_hand() -> None:
+    """70 of 100 at z = 1.645: (0.7 + z²/200 − z·√(0.21/100 + z²/40000)) / (1 + z²/100) = 0.6202."""
+    assert statistics.wilson_low(70, 100) == pytest.approx(0.6202, abs=1e-4)
+
+
+def test_wilson_at_the_edges() -> None:
+    """Nothing seen proves nothing; nothing won proves nothing; all of 10 won still leaves 0.787."""
+    assert statistics.wilson_low(0, 0) == 0.0
+    assert statistics.wilson_low(0, 10) == pytest.approx(0.0, abs=1e-12)
+    assert statistics.wilson_low(10, 10) == pytest.approx(10 / (10 + statistics.Z_95**2))
+
+
+def test_prompt_wins_count_all_pairs_ties_half() -> None:
+    """Scores (1, 3) against (2, 3): 1 loses twice, 3 beats 2 and ties 3, so 1.5 of 4."""
+    wins = statistics.prompt_wins(np.array([[1.0, 3.0]]), np.array([[2.0, 3.0]]))
+
+    assert wins.tolist() == [0.375]
+
+
+def test_bootstrap_agrees_with_the_normal_bound() -> None:
+    """For many prompts the percentile bound is mean − 1.645 standard errors, to a tenth of a standard error."""
+    wins = np.random.default_rng(0).uniform(0, 1, 800)
+    error = wins.std(ddof=1) / math.sqrt(800)
+
+    rate = statistics.win_rate(wins, resamples=4000, seed=0)
+
+    assert rate.mean == wins.mean()
+    assert rate.low == pytest.approx(wins.mean() - 1.645 * error, abs=0.1 * error)
+    assert rate.high == pytest.approx(wins.mean() + 1.645 * error, abs=0.1 * error)
+
+
+def test_bootstrap_respects_clusters() -> None:
+    """Samples of one prompt that are all alike say no more than one: repeating them does not narrow the bound."""
+    single = np.array([0.0, 1.0] * 50)
+    rate = statistics.win_rate(single, resamples=2000, seed=0)
+
+    assert rate.low == pytest.approx(0.5 - 1.645 * 0.05, abs=0.01)
+
+
+def test_bootstrap_repeats_itself() -> None:
+    """The same seed gives the same bounds."""
+    wins = np.random.default_rng(1).uniform(0, 1, 50)
+
+    assert statistics.win_rate(wins, resamples=500, seed=7) == statistics.win_rate(wins, resamples=500, seed=7)
+
+
+def test_mean_and_error_by_hand() -> None:
+    """1, 2, 3: mean 2, sd 1, error 1/√3; a single value has no error that is known."""
+    assert statistics.mean_and_error([1.0, 2.0, 3.0]) == pytest.approx((2.0, 1 / math.sqrt(3)))
+    assert statistics.mean_and_error([5.0]) == (5.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "expected"),
+    [
+        ([], True),
+        ([3], True),  # only end-of-text
+        ([7, 8, 9, 3], False),
+        ([7] * 5 + [3], False),  # 7777 twice
+        ([7] * 6 + [3], True),  # three times
+        ([7, 8, 9, 6] * 3, True),
+        ([7, 8, 9, 6] * 2 + [7, 8, 9, 5], False),
+    ],
+)
+def test_degenerate(token_ids: list[int], expected: bool) -> None:
+    """Empty or some four tokens in a row three times; end-of-text does not count as text."""
+    assert statistics.is_degenerate(token_ids, [3]) is expected

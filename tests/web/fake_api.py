@@ -1,0 +1,133 @@
+"""The API as the chat page sees it, with scripted answers: the seam at which the page is tested.
+
+It serves the real static files under a content security policy and speaks the real wire formats (OpenAI's stream and
+error shape); what it says, when a stream goes on and which request fails is up to the test.
+"""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
+
+import web
+
+
+class FakeApi:
+    """State that a test sets (what to answer) and reads (what was sent)."""
+
+    def __init__(self) -> None:
+        self.live = "assistant@v3"
+        self.pieces = ["A dog ", "is a pet."]
+        self.finish_reason = "stop"
+        self.feedback_status = "recorded"
+        self.drafts = {"a": "A dog is a pet.", "b": "A dog is a **friend**."}
+        self.reveal = {"a": "assistant@v3", "b": "assistant@v2"}
+        self.refusals: dict[str, tuple[int, str]] = {}
+        """Path to (status, message): the request is refused until the entry is removed."""
+        self.breaks_after: int | None = None
+        """The stream sends this many pieces, then an error event."""
+        self.go_on = threading.Event()
+        """Cleared, streams and comparisons wait: streams after their first piece."""
+        self.go_on.set()
+        self.sent: dict[str, list[dict[str, Any]]] = {}
+        """Bodies received, by path."""
+        self.streams_cut = threading.Event()
+        """Set when a caller left a stream early."""
+
+    def app(self) -> FastAPI:
+        app = FastAPI()
+        app.get("/v1/models")(self._models)
+        app.post("/v1/chat/completions")(self._chat)
+        app.post("/v1/comparisons")(self._comparison)
+        app.post("/v1/feedback")(self._feedback)
+        app.mount("/", _Page(directory=web.directory(), html=True))
+        return app
+
+    async def _note(self, request: Request) -> JSONResponse | None:
+        """Keeps the body; the refusal if this path is to be refused."""
+        self.sent.setdefault(request.url.path, []).append(await request.json())
+        if request.url.path not in self.refusals:
+            return None
+        status, message = self.refusals[request.url.path]
+        error = {"message": message, "type": "server_error", "param": None, "code": None}
+        return JSONResponse({"error": error}, status_code=status)
+
+    async def _models(self) -> dict[str, Any]:
+        live = {"id": "assistant", "object": "model", "owned_by": "plumbline", "parent": self.live}
+        return {"object": "list", "data": [live, {"id": self.live, "object": "model", "owned_by": "plumbline"}]}
+
+    async def _chat(self, request: Request) -> Response:
+        if refusal := await self._note(request):
+            return refusal
+        headers = {"x-feedback-status": self.feedback_status}
+        return StreamingResponse(self._events(), media_type="text/event-stream", headers=headers)
+
+    async def _events(self) -> AsyncIterator[str]:
+        number = len(self.sent["/v1/chat/completions"])
+        head = {"id": f"chatcmpl-{number}", "object": "chat.completion.chunk", "model": self.live}
+        try:
+            for index, piece in enumerate(self.pieces):
+                if index > 0:
+                    await self._until_released()
+                if index == self.breaks_after:
+                    yield _event({"error": {"message": "The engine stopped.", "type": "server_error"}})
+                    return
+                yield _event({**head, "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
+            yield _event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": self.finish_reason}]})
+            yield "data: [DONE]\n\n"
+        except asyncio.CancelledError:
+            self.streams_cut.set()
+            raise
+
+    async def _comparison(self, request: Request) -> Response:
+        if refusal := await self._note(request):
+            return refusal
+        await self._until_released()
+        sides = [{"side": side, "content": text, "finish_reason": "stop"} for side, text in self.drafts.items()]
+        return JSONResponse({"id": "cmp_1", "object": "comparison", "created": 0, "sides": sides}, status_code=201)
+
+    async def _feedback(self, request: Request) -> Response:
+        if refusal := await self._note(request):
+            return refusal
+        body: dict[str, Any] = {"id": "fb_1", "object": "feedback", "status": "active"}
+        if self.sent["/v1/feedback"][-1]["kind"] == "preference":
+            body |= {"reveal": self.reveal}
+        return JSONResponse(body, status_code=201)
+
+    async def _until_released(self) -> None:
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.01)
+
+    @contextmanager
+    def listening(self) -> Iterator[str]:
+        """Serves on a free port of this machine; yields the address, e.g. `http://127.0.0.1:40123`."""
+        server = uvicorn.Server(uvicorn.Config(self.app(), port=0, log_level="error", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the fake API did not start"
+        try:
+            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            self.go_on.set()
+            server.should_exit = True
+            thread.join()
+
+
+class _Page(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["content-security-policy"] = "default-src 'self'"
+        return response
+
+
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"

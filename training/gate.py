@@ -1,0 +1,161 @@
+"""The gate: a pure function from what was measured to a verdict with reasons. Nothing is served that did not pass.
+
+`fail` wins over `inconclusive`, which wins over `pass`; inconclusive is not a pass. Not here: refusal and safety sets,
+which need prompts of their own, and the live test on traffic, which comes after this gate.
+"""
+
+import operator
+from collections.abc import Callable
+
+from core.records import Check, GateReport, Record, Verdict
+from training.recipe import GateBounds
+
+
+class Quality(Record):
+    """What the completions of one policy look like, without a judge.
+
+    Example: `Quality(mean_tokens=21.4, end_of_text_rate=0.99, degenerate_share=0.004, mean_score=0.31)`.
+    """
+
+    mean_tokens: float
+    """Completion tokens, with the end-of-text token."""
+    end_of_text_rate: float
+    """Share that ended by itself before the limit."""
+    degenerate_share: float
+    """Share that is empty or repeats itself (training/statistics.py)."""
+    mean_score: float
+    """By the judge; 0 is the base's mean, 1 its standard deviation."""
+
+
+class Kl(Record):
+    """KL of the candidate to another policy: `Kl(per_completion=0.71, error=0.02, per_token=0.033)`, in nats."""
+
+    per_completion: float
+    """Mean over completions of the exact token KLs, summed."""
+    error: float
+    """Standard error of that mean."""
+    per_token: float
+
+
+class Evaluation(Record):
+    """`evaluation.json`: a candidate against the version that is live now, on prompts that nothing was optimized on.
+
+    Example:
+        Evaluation(live_version=1, judge="reward", judge_accuracy=0.69, judge_accuracy_low=0.62, judge_rows=104,
+            prompts=500, completions=1000, win_rate=0.61, win_rate_low=0.59, win_rate_high=0.63,
+            candidate=Quality(...), live=Quality(...), kl_samples=512, kl_to_parent=Kl(...), kl_to_base=Kl(...))
+    """
+
+    live_version: int
+    judge_accuracy: float | None
+    """On held-out votes (test fold); None without any."""
+    judge_accuracy_low: float | None
+    """One-sided 95 % lower bound."""
+    judge_rows: int
+    prompts: int
+    """Distinct."""
+    completions: int
+    """Of each policy."""
+    win_rate: float
+    """Of the candidate over live, ties half."""
+    win_rate_low: float
+    """One-sided 95 % lower bound, bootstrap over prompts."""
+    win_rate_high: float
+    candidate: Quality
+    live: Quality
+    kl_samples: int
+    kl_to_parent: Kl
+    kl_to_base: Kl
+
+    @property
+    def length_ratio(self) -> float:
+        return self.candidate.mean_tokens / self.live.mean_tokens
+
+    def metrics(self) -> dict[str, float]:
+        """Every number, flat, for tables and dashboards."""
+        numbers: dict[str, float] = {"length_ratio": self.length_ratio}
+        for name, value in self:
+            if isinstance(value, Quality):
+                prefix = "" if name == "candidate" else f"{name}_"
+                numbers |= {f"{prefix}{key}": number for key, number in value if key != "schema_version"}
+            elif isinstance(value, Kl):
+                numbers |= {name: value.per_completion, f"{name}_error": value.error}
+                numbers[f"{name}_per_token"] = value.per_token
+            elif value is not None and name not in ("schema_version", "live_version"):
+                numbers[name] = float(value)
+        return numbers
+
+
+def decide(evaluation: Evaluation, bounds: GateBounds) -> GateReport:
+    """Compares each number with its bound."""
+    checks = [*_evidence(evaluation, bounds), *_behaviour(evaluation, bounds)]
+    verdict = _overall(checks)
+    reasons = [check.reason for check in checks if check.verdict == verdict and check.reason]
+    return GateReport(
+        verdict=verdict,
+        live_version=evaluation.live_version,
+        checks=checks,
+        metrics=evaluation.metrics(),
+        summary="; ".join(reasons) if verdict != Verdict.PASS else _praise(evaluation),
+    )
+
+
+def _evidence(evaluation: Evaluation, bounds: GateBounds) -> list[Check]:
+    """Is there enough to decide on? Too little is inconclusive, never a failure of the candidate."""
+    accuracy = evaluation.judge_accuracy_low
+    weak = Verdict.INCONCLUSIVE
+    return [
+        _check("judge_rows", evaluation.judge_rows, ">=", bounds.min_judge_rows, weak),
+        _check("judge_accuracy_low", -1.0 if accuracy is None else accuracy, ">", bounds.judge_accuracy_low, weak),
+        _check("prompts", evaluation.prompts, ">=", bounds.min_prompts, weak),
+        _check("completions", evaluation.completions, ">=", bounds.min_completions, weak),
+        _check("kl_samples", evaluation.kl_samples, ">=", bounds.min_kl_samples, weak),
+    ]
+
+
+def _behaviour(evaluation: Evaluation, bounds: GateBounds) -> list[Check]:
+    """Is the candidate better, and has it stayed sane?"""
+    candidate, live = evaluation.candidate, evaluation.live
+    parent, base = evaluation.kl_to_parent, evaluation.kl_to_base
+    ended = candidate.end_of_text_rate - live.end_of_text_rate
+    stuck = candidate.degenerate_share - live.degenerate_share
+    return [
+        _check("win_rate_low", evaluation.win_rate_low, ">", bounds.win_rate_low),
+        _check("kl_to_parent", parent.per_completion, "<=", bounds.kl_to_parent),
+        _check("kl_to_base", base.per_completion, "<=", bounds.kl_to_base),
+        _check("kl_to_parent_per_token", parent.per_token, "<=", bounds.kl_per_token),
+        _check("kl_to_base_per_token", base.per_token, "<=", bounds.kl_per_token),
+        _check("length_ratio", evaluation.length_ratio, ">=", bounds.length_ratio_low),
+        _check("length_ratio", evaluation.length_ratio, "<=", bounds.length_ratio_high),
+        _check("end_of_text_change", ended, ">=", -bounds.end_of_text_drop),
+        _check("degenerate_change", stuck, "<=", bounds.degenerate_rise),
+    ]
+
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {">": operator.gt, ">=": operator.ge, "<=": operator.le}
+
+
+def _check(name: str, value: float, sign: str, bound: float, otherwise: Verdict = Verdict.FAIL) -> Check:
+    """One line; a value that is not a number keeps no bound."""
+    holds = _COMPARE[sign](value, bound)
+    return Check(
+        name=name,
+        value=value,
+        bound=f"{sign} {bound:g}",
+        verdict=Verdict.PASS if holds else otherwise,
+        reason="" if holds else f"{name} is {value:.4g}, it must be {sign} {bound:g}",
+    )
+
+
+def _overall(checks: list[Check]) -> Verdict:
+    verdicts = {check.verdict for check in checks}
+    if Verdict.FAIL in verdicts:
+        return Verdict.FAIL
+    return Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in verdicts else Verdict.PASS
+
+
+def _praise(evaluation: Evaluation) -> str:
+    return (
+        f"wins {evaluation.win_rate:.1%} against version {evaluation.live_version} "
+        f"(at least {evaluation.win_rate_low:.1%}), {evaluation.kl_to_base.per_completion:.2f} nats from the base"
+    )

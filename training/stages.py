@@ -1,0 +1,123 @@
+"""The stages of a round: which programs run, in which order, and the command line of each.
+
+    reward → (judge) → candidate → publish → evaluate
+
+A stage's directory runs/{run}/{stage}/ is there only when the stage is finished; the next stages read from it.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.records import Run
+from training.recipe import Recipe
+
+RESULT = "result.json"
+Arguments = list[str | Path]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Round:
+    """Where everything of one attempt lies."""
+
+    run: Run
+    base: Path
+    artifacts: Path
+    parent: Path
+    """The adapter directory of the version that the candidate starts from."""
+    serving_dtype: str
+
+    @property
+    def directory(self) -> Path:
+        return self.artifacts / "runs" / self.run.id
+
+    @property
+    def attempt(self) -> Path:
+        return self.directory / f"attempt-{self.run.attempt}"
+
+    @property
+    def recipe(self) -> Path:
+        return self.directory / "recipe.json"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.artifacts / "snapshots" / self.run.snapshot
+
+    def finished(self, stage: str) -> Path:
+        """The directory of a stage; there only when the stage is finished."""
+        return self.directory / stage
+
+    def result(self, stage: str) -> dict[str, Any]:
+        """What a finished stage printed."""
+        found: dict[str, Any] = json.loads((self.finished(stage) / RESULT).read_text())
+        return found
+
+    def adapter(self, sha256: str) -> Path:
+        return self.artifacts / "adapters" / sha256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One program of the round: its name, and its command line given the directory that it writes to."""
+
+    name: str
+    command: Callable[[Round, Path], Arguments]
+
+
+def stages_of(run: Run) -> list[Stage]:
+    """Reward model, judge, candidate, published adapter, evaluation: in this order."""
+    own_judge = Recipe.model_validate_json(run.recipe).judge == "own"
+    names = ["reward", *(["judge"] if own_judge else []), "candidate", "publish", "evaluate"]
+    return [Stage(name=name, command=_COMMANDS[name]) for name in names]
+
+
+def _reward(round_: Round, out: Path) -> Arguments:
+    return [*_program("reward", round_), "--snapshot", round_.snapshot, "--out", out]
+
+
+def _judge(round_: Round, out: Path) -> Arguments:
+    """A second reward model with another seed that saw nothing but the judge fold: it judges what it did not teach."""
+    seed = Recipe.model_validate_json(round_.run.recipe).seed + 1
+    return [*_reward(round_, out), "--folds", "judge", "--seed", str(seed)]
+
+
+def _candidate(round_: Round, out: Path) -> Arguments:
+    parent: Arguments = ["--init", round_.parent, "--reference", round_.parent]
+    return [*_program(round_.run.method, round_), "--snapshot", round_.snapshot, *parent, "--out", out]
+
+
+def _publish(round_: Round, out: Path) -> Arguments:
+    source: Arguments = [
+        "--adapter",
+        round_.finished("candidate"),
+        "--parent",
+        round_.parent,
+        "--snapshot",
+        round_.snapshot,
+    ]
+    target: Arguments = ["--artifacts", round_.artifacts, "--serving-dtype", round_.serving_dtype]
+    return [*_program("publish", round_), *source, *target]
+
+
+def _evaluate(round_: Round, out: Path) -> Arguments:
+    judge = "judge" if Recipe.model_validate_json(round_.run.recipe).judge == "own" else "reward"
+    candidate = round_.adapter(round_.result("publish")["adapter_sha256"])
+    policies: Arguments = ["--candidate", candidate, "--live", round_.parent, "--live-version", str(round_.run.parent)]
+    judged: Arguments = ["--judge", round_.finished(judge), "--snapshot", round_.snapshot, "--out", out]
+    return [*_program("evaluate", round_), *policies, *judged]
+
+
+_COMMANDS = {
+    "reward": _reward,
+    "judge": _judge,
+    "candidate": _candidate,
+    "publish": _publish,
+    "evaluate": _evaluate,
+}
+
+
+def _program(name: str, round_: Round) -> Arguments:
+    return [sys.executable, "-m", f"training.{name}", "--base", round_.base, "--recipe", round_.recipe]

@@ -1,0 +1,69 @@
+"""The few statistics that decide: pure numpy, with their sources."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z_95 = 1.6448536269514722
+"""95 % quantile of the normal distribution: one-sided bounds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WinRate:
+    """`WinRate(mean=0.58, low=0.556, high=0.604)`; low and high are one-sided 95 % bounds each."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def wilson_low(successes: float, trials: int) -> float:
+    """One-sided 95 % lower bound of a share (Wilson 1927): holds for few trials and shares near 0 and 1 too."""
+    if trials == 0:
+        return 0.0
+    share, z2 = successes / trials, Z_95**2
+    centre = share + z2 / (2 * trials)
+    spread = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    return max(0.0, (centre - spread) / (1 + z2 / trials))
+
+
+def prompt_wins(candidate: NDArray[np.float64], live: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How often the candidate beats live on each prompt, over all pairs of their completions, ties half.
+
+    Args:
+        candidate, live: judge scores, (prompts, samples).
+
+    Returns:
+        (prompts,), each in [0, 1].
+    """
+    margin = candidate[:, :, None] - live[:, None, :]
+    return (0.5 + 0.5 * np.sign(margin)).mean(axis=(1, 2))
+
+
+def win_rate(wins: NDArray[np.float64], *, resamples: int, seed: int) -> WinRate:
+    """Mean over prompts with bootstrap bounds; prompts are resampled whole, since samples of one prompt are alike."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(wins), size=(resamples, len(wins)))
+    means = wins[drawn].mean(axis=1)
+    low, high = np.quantile(means, [0.05, 0.95])
+    return WinRate(mean=float(wins.mean()), low=float(low), high=float(high))
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and its standard error."""
+    array = np.asarray(values, dtype=np.float64)
+    error = array.std(ddof=1) / math.sqrt(len(array)) if len(array) > 1 else math.inf
+    return float(array.mean()), float(error)
+
+
+def is_degenerate(token_ids: Sequence[int], eos_ids: Sequence[int]) -> bool:
+    """Empty, or stuck: some four tokens in a row come three times or more."""
+    text = tuple(token for token in token_ids if token not in eos_ids)
+    counts: dict[tuple[int, ...], int] = {}
+    for start in range(len(text) - 3):
+        gram = text[start : start + 4]
+        counts[gram] = counts.get(gram, 0) + 1
+    return not text or max(counts.values(), default=0) >= 3
