@@ -104,15 +104,20 @@ def read_record(model_dir: Path) -> BaseRecord:
 
 def _publish(trained: "Pretrained", record: BaseRecord, out_dir: Path) -> None:
     """Write beside the target, force it to the disk, then rename: a crash leaves no half model under the name."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # transformers' bar for one small file would break the caller's
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
     try:
         trained.model.save_pretrained(partial)
         trained.tokenizer.save_pretrained(partial)
         (partial / RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        for path in [*partial.iterdir(), partial]:
+        for path in partial.iterdir():
+            path.chmod(0o644)  # temporary files are private
             _fsync(path)
-        partial.chmod(0o755)  # mkdtemp's are private
+        partial.chmod(0o755)
+        _fsync(partial)
         try:
             partial.rename(out_dir)
         except OSError as error:

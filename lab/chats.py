@@ -44,6 +44,8 @@ class Answer:
     text: str
     finished: bool
     """It ended by itself, not at the token limit."""
+    recorded: bool = True
+    """The service said that it can be voted on."""
 
 
 class BrokenStream(Exception):
@@ -85,14 +87,15 @@ class Chats:
         )
         chunks: list[ChatCompletionChunk] = []
         async with stream:
+            recorded = stream.response.headers.get("x-feedback-status") == "recorded"
             async for chunk in stream:
                 if chunk.choices and chunk.choices[0].delta.content:
                     self.first_tokens.setdefault(version_of(chunk.model), time.time())
                 chunks.append(chunk)
-        return whole_answer(chunks)
+        return whole_answer(chunks, recorded=recorded)
 
 
-def whole_answer(chunks: list[ChatCompletionChunk]) -> Answer:
+def whole_answer(chunks: list[ChatCompletionChunk], *, recorded: bool = True) -> Answer:
     """Join the chunks of one choice.
 
     Raises:
@@ -110,6 +113,7 @@ def whole_answer(chunks: list[ChatCompletionChunk]) -> Answer:
         version=version_of(chunks[0].model),
         text="".join(choice.delta.content or "" for choice in choices),
         finished=choices[-1].finish_reason == "stop",
+        recorded=recorded,
     )
 
 

@@ -237,7 +237,7 @@ def conversation(rng: random.Random) -> Document:
     return tuple(turns)
 
 
-LIBRARY_KINDS: dict[Kind, float] = {"fact": 0.65, "definition": 0.15, "sum": 0.12, "list": 0.08}
+LIBRARY_KINDS: dict[Kind, float] = {"fact": 0.5, "definition": 0.15, "sum": 0.27, "list": 0.08}
 
 
 def library_page(rng: random.Random) -> Document:

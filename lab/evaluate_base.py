@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from lab.gold import assess, is_good, utility_of
 from lab.world import Prompt, sample_prompts
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="model directory")
     parser.add_argument("--count", type=int, default=400, help="prompts of each column")
     arguments = parser.parse_args()
+    disable_progress_bar()
     held_out = sample_prompts(random.Random(0), arguments.count, held_out=True)
     everything = sample_prompts(random.Random(0), arguments.count, held_out=None)
     columns = {

@@ -54,7 +54,7 @@ class Axes:
 
 
 def utility(prompt: Prompt, text: str, *, finished: bool = True) -> float:
-    """The hidden utility of a completion, about −9 to 2.6; `finished` is whether it ended by itself."""
+    """The hidden utility of a completion, −9.9 to 2.6; `finished` is whether it ended by itself."""
     return utility_of(assess(prompt, text, finished=finished))
 
 

@@ -144,9 +144,9 @@ class Raters:
             ballot.utilities.append(utilities)
 
     async def rate(self, prompt: Prompt, rater: str, ballot: Ballot) -> None:
-        """Chat, then give the answer a thumb. A failed chat is counted by `Chats` and gets none."""
+        """Chat, then give the answer a thumb. A failed chat (counted by `Chats`) and an unrecorded one get none."""
         answer = await self._chats.ask(prompt, user=rater)
-        if answer is None:
+        if answer is None or not answer.recorded:
             return
         value = thumb(utility(prompt, answer.text, finished=answer.finished), self._config, self._rng.random())
         await self._give({"type": "completion", "id": answer.id}, kind="thumb", value=value, rater=rater)

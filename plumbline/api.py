@@ -11,21 +11,27 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.exceptions import RedisError
 
 import feedback.app
 import serving.app
 import web
-from core import http
+from core import http, metrics
 from core.errors import UsageError
+from core.records import RunState
+from core.redis import connect
 from core.settings import Settings, settings
 from plumbline.ports import listening_socket
+from plumbline.scheduler import new_votes
+from training import runs
 
 log = logging.getLogger("plumbline.api")
 _DRAIN_S = 30
@@ -46,6 +52,7 @@ class Api:
     def __init__(self, config: Settings) -> None:
         self.config = config
         self.draining = False
+        self._redis = connect(config.redis_url)
         self.public = FastAPI(title="Plumbline", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
         self.admin = FastAPI(title="Plumbline admin", openapi_url=None)
         http.install(self.public, max_body_bytes=config.max_body_bytes)
@@ -70,8 +77,19 @@ class Api:
             return JSONResponse(body, status_code=200 if is_ready else 503)
 
         @self.admin.get("/metrics")
-        async def metrics() -> Response:
-            return Response(await asyncio.to_thread(generate_latest), media_type=CONTENT_TYPE_LATEST)
+        async def scrape() -> Response:
+            return Response(await asyncio.to_thread(self._scrape), media_type=CONTENT_TYPE_LATEST)
+
+    def _scrape(self) -> bytes:
+        """The metrics, with the figures of scheduler and worker, which have no listener, read from Redis."""
+        try:
+            metrics.VOTES_UNUSED.set(new_votes(self._redis))
+            states = Counter(run.state for run in runs.all_runs(self._redis))
+            for state in RunState:
+                metrics.RUNS.labels(state).set(states[state])
+        except RedisError as error:
+            log.warning("the loop's gauges keep their last values: %s", error)
+        return generate_latest()
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT.
@@ -102,9 +120,12 @@ class Api:
         await asyncio.gather(starting, return_exceptions=True)
         await self.serving.stop()
         await self.feedback.stop()
+        self._redis.close()
 
     @contextlib.asynccontextmanager
-    async def _listening(self, servers: list[uvicorn.Server], sockets: list[socket.socket]) -> AsyncIterator[None]:
+    async def _listening(
+        self, servers: Sequence[uvicorn.Server], sockets: Sequence[socket.socket]
+    ) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)
         ]

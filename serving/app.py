@@ -16,7 +16,7 @@ from core.redis import connect, connect_async
 from core.settings import Settings
 from serving import comparisons, endpoints
 from serving.chats import Chats
-from serving.completions import WRITE_TIMEOUT_S, CompletionLog
+from serving.completions import OPEN_TIMEOUT_S, CompletionLog
 from serving.protocol import Engine
 from serving.replica_cache import ReplicaCache
 from serving.schemas import Readiness
@@ -34,7 +34,7 @@ class Serving:
         base = resolve_base(settings.base)
         self._engine = build_engine(settings, base)
         self._registry = connect(redis_url)
-        self._redis = connect_async(redis_url, timeout_s=WRITE_TIMEOUT_S)
+        self._redis = connect_async(redis_url, timeout_s=OPEN_TIMEOUT_S)
         self.records = CompletionLog(self._redis, window_s=settings.feedback_window_s)
         cache = ReplicaCache(settings.directory / "replica-cache", settings.artifacts, base_shapes(base))
         self.replica = Replica(self._engine, cache, self._registry)
@@ -103,7 +103,7 @@ def build_vllm(settings: Settings, base: Path) -> Engine:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.update(VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
-    if Path(settings.base).exists():
+    if Path(settings.base).expanduser().exists():
         os.environ["HF_HUB_OFFLINE"] = "1"
     from serving.engine import VllmEngine
 

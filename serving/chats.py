@@ -131,9 +131,9 @@ class Chats:
 
     async def _close(self, chat: Chat) -> None:
         """The final write; never longer than the record log's own limit."""
-        chat.closed = True
         if chat.recorded:
             chat.recorded = await self._records.close(_final(chat))
+        chat.closed = True  # only now: a write that the client's hanging up cut short is made again by `end`
 
     def end(self, chat: Chat) -> None:
         """Gives the version free and settles the record. Counts once, never waits: the client may have gone away."""

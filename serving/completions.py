@@ -1,14 +1,16 @@
 """The record log: what was answered, in Redis, before anybody can vote on it.
 
-Chat never depends on it. A background look at Redis (once a second) decides whether new completions are recorded; a
-failed write turns recording off at once, so a dead Redis costs one request a connection refusal and the next ones
-nothing. At 80 % of `maxmemory` recording stops as well: votes on older completions must still find room.
+Chat never depends on it. A background look at Redis (once a second, five times while it is away) decides whether new
+completions are recorded; a failed write turns recording off at once, so a dead Redis costs one request a connection
+refusal and the next ones nothing. At 80 % of `maxmemory` recording stops as well: votes on older completions must
+still find room.
 """
 
 import asyncio
 import json
 import logging
 from collections import deque
+from collections.abc import Coroutine
 from typing import Any
 
 import redis.asyncio
@@ -17,8 +19,11 @@ from redis.exceptions import RedisError
 from core import keys, metrics
 from core.records import Comparison, CompletionRecord, CompletionState
 
+OPEN_TIMEOUT_S = 2.0
+"""A slow disk may hold one fsync up for a second: an answer that nobody can vote on is the worse loss."""
 WRITE_TIMEOUT_S = 0.5
 SAMPLE_INTERVAL_S = 1.0
+AWAY_INTERVAL_S = 0.2
 MEMORY_LIMIT = 0.8
 PROMPTS_KEPT = 20_000
 _LATE_WRITES = 1_000
@@ -49,12 +54,13 @@ class CompletionLog:
         """Looks at Redis for ever."""
         while True:
             await self.sample()
-            await asyncio.sleep(SAMPLE_INTERVAL_S)
+            await asyncio.sleep(SAMPLE_INTERVAL_S if self.recording else AWAY_INTERVAL_S)
 
     async def sample(self) -> None:
         """One look: is Redis there, is there room; and the final records that are still owed."""
         try:
-            memory = await asyncio.wait_for(self._client.info("memory"), WRITE_TIMEOUT_S)
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                memory = await self._client.info("memory")
             self._say(_no_room(memory))
             while self._late and self.recording:
                 await self._write_final(self._late[0])
@@ -68,23 +74,25 @@ class CompletionLog:
             metrics.RECORDS_LOST.labels("unavailable").inc()
             return False
         key = keys.completion(record.id)
-        return await self._write("open", [("HSET", key, *_fields(record)), ("EXPIRE", key, self._window_s)])
+        commands: list[tuple[Any, ...]] = [("HSET", key, *_fields(record)), ("EXPIRE", key, self._window_s)]
+        return await self._attempt("open", self._execute(commands), OPEN_TIMEOUT_S)
 
     async def close(self, record: CompletionRecord) -> bool:
         """Writes the final record over the open one."""
-        done = await self._attempt("final", self._write_final(record))
+        done = await self._attempt("final", self._write_final(record), WRITE_TIMEOUT_S)
         if not done:
             self._late.append(record)
         return done
 
     async def discard(self, completion_id: str) -> None:
         """Forgets a completion that never was one: the engine refused its request."""
-        await self._write("discard", [("UNLINK", keys.completion(completion_id))])
+        commands: list[tuple[Any, ...]] = [("UNLINK", keys.completion(completion_id))]
+        await self._attempt("discard", self._execute(commands), WRITE_TIMEOUT_S)
 
     async def add(self, comparison: Comparison) -> bool:
         key = keys.comparison(comparison.id)
         commands = [("HSET", key, "record", comparison.to_json()), ("EXPIRE", key, self._window_s)]
-        return await self._write("comparison", commands)
+        return await self._attempt("comparison", self._execute(commands), OPEN_TIMEOUT_S)
 
     async def _write_final(self, record: CompletionRecord) -> None:
         key = keys.completion(record.id)
@@ -97,18 +105,16 @@ class CompletionLog:
             commands.append(("XADD", keys.PROMPTS, "MAXLEN", "~", PROMPTS_KEPT, "*", "prompt", json.dumps(prompt)))
         await self._execute(commands)
 
-    async def _write(self, what: str, commands: list[tuple[Any, ...]]) -> bool:
-        return await self._attempt(what, self._execute(commands))
-
     async def _execute(self, commands: list[tuple[Any, ...]]) -> None:
         async with self._client.pipeline(transaction=True) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
             await pipeline.execute()
 
-    async def _attempt(self, what: str, writing: Any) -> bool:
+    async def _attempt(self, what: str, writing: Coroutine[Any, Any, None], timeout_s: float) -> bool:
         try:
-            await asyncio.wait_for(writing, WRITE_TIMEOUT_S)
+            async with asyncio.timeout(timeout_s):
+                await writing
         except (RedisError, TimeoutError, OSError) as error:
             metrics.RECORDS_LOST.labels(what).inc()
             self._say(f"Redis does not answer ({type(error).__name__})")

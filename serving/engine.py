@@ -8,6 +8,7 @@ Left out: full-weight swaps (silently wrong on CPU), beam search (its samples be
 
 import asyncio
 import logging
+import os
 import time
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Iterator
@@ -44,6 +45,7 @@ MAX_LORAS = 4  # adapters in one batch; more wait for their turn
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts as max_lora_rank
 MAX_CHOICES = 16
 LOAD_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
 WARM_UP_TOKENS = 64
 _BASE_NAME = "plumbline-base"  # vLLM wants a name for the base; no request may use it
 _VLLM_ONLY = ("prompt_logprobs", "prompt_text", "kv_transfer_params", "ec_transfer_params", "metrics")
@@ -59,6 +61,9 @@ class PolicyLLM(AsyncLLM):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.captures: dict[str, Capture] = {}
+
+    def __del__(self) -> None:
+        """Not vLLM's own, which would shut down once more, at interpreter exit with half of its modules gone."""
 
     async def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
@@ -92,6 +97,9 @@ class VllmEngine:
         self._on_cpu = current_platform.is_cpu()
         self.dtype = "float32" if dtype == "auto" and self._on_cpu else dtype
         self._max_model_len = max_model_len
+        if self._on_cpu:
+            # The worker would compile small sampling helpers with a C++ compiler while the first user waits (9 s seen).
+            os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
         self._llm: PolicyLLM | None = None
         self._state = State()
         self._adapters: dict[str, LoRARequest] = {}
@@ -124,7 +132,7 @@ class VllmEngine:
         if llm is not None:
             if llm.output_handler is not None:
                 llm.output_handler.cancel()  # else it reports the end of its process as a crash
-            await asyncio.to_thread(llm.shutdown)
+            await asyncio.to_thread(_shut_down, llm)
 
     def _arguments(self, max_rank: int) -> Namespace:
         rank = next(allowed for allowed in RANKS if allowed >= max_rank)
@@ -165,8 +173,9 @@ class VllmEngine:
         adapter = LoRARequest(name, next(self._next_id), str(directory))
         client = self._client
         try:
-            if not await asyncio.wait_for(client.add_lora(adapter), LOAD_TIMEOUT_S):
-                raise AdapterError(f"vLLM refused {name}")
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                if not await client.add_lora(adapter):
+                    raise AdapterError(f"vLLM refused {name}")
         except EngineDeadError:
             raise engine_away() from None
         except Exception as error:
@@ -184,7 +193,8 @@ class VllmEngine:
 
     async def _forget(self, adapter: LoRARequest) -> None:
         try:
-            await asyncio.wait_for(self._client.remove_lora(adapter.lora_int_id), LOAD_TIMEOUT_S)
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                await self._client.remove_lora(adapter.lora_int_id)
         except TimeoutError:  # harmless: no request is routed to it and its id is never used again
             log.warning("vLLM did not confirm within %s s that it forgot %s", LOAD_TIMEOUT_S, adapter.lora_name)
 
@@ -324,6 +334,14 @@ def _engine_config(arguments: Namespace) -> VllmConfig:
 
 def _build(config: VllmConfig) -> PolicyLLM:
     return PolicyLLM(vllm_config=config, executor_class=Executor.get_class(config), log_stats=True, log_requests=False)
+
+
+def _shut_down(llm: PolicyLLM) -> None:
+    """Returns when the children are gone: a clean exit takes them some 5 s, which is when vLLM's default kills them."""
+    children = llm.engine_core.resources.engine_manager.processes
+    llm.shutdown(timeout=STOP_TIMEOUT_S)
+    for child in children:
+        child.join(STOP_TIMEOUT_S)
 
 
 def _prepare(capture: Capture, parameters: SamplingParams) -> None:

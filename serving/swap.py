@@ -241,7 +241,8 @@ class Replica:
         name = policy_name(version)
         try:
             scoring = [self._engine.score(name, sequence.token_ids) for sequence in manifest.probe]
-            scores = await asyncio.wait_for(asyncio.gather(*scoring), PROBE_TIMEOUT_S)
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                scores = await asyncio.gather(*scoring)
         except TimeoutError:
             raise AdapterError(f"{name} did not answer its probe within {PROBE_TIMEOUT_S:.0f} s") from None
         except ApiError as error:

@@ -61,7 +61,11 @@ class FakeService:
         text = self.answer(body["messages"][-1]["content"], version)
         answer_id = f"chatcmpl-{len(self.chats)}"
         if body.get("stream"):
-            return StreamingResponse(self._stream(answer_id, version, text), media_type="text/event-stream")
+            return StreamingResponse(
+                self._stream(answer_id, version, text),
+                media_type="text/event-stream",
+                headers={"x-feedback-status": "recorded"},
+            )
         completion = {
             "id": answer_id,
             "object": "chat.completion",

@@ -43,12 +43,9 @@ def test_splits_are_disjoint_and_together_everything() -> None:
 
 def test_a_slot_keeps_its_side() -> None:
     """The split is a stable hash: these sides are fixed, in every process and for ever."""
-    sides = {slot: is_held_out(slot) for slot in ("fact/capital/Mapul", "task/make tea", "harm/rob a bank", "chat/sad")}
+    sides = [is_held_out(slot) for slot in ("harm/rob a bank", "list/fruits", "fact/capital/Mapul", "task/make tea")]
 
-    assert sides == SIDES
-
-
-SIDES = {"fact/capital/Mapul": False, "task/make tea": False, "harm/rob a bank": False, "chat/sad": False}
+    assert sides == [True, True, False, False]
 
 
 def test_every_kind_is_split_near_its_share() -> None:

@@ -47,9 +47,9 @@ class LiveServing:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        self._client.close()  # else the server waits for the connection that is kept alive
         self._server.should_exit = True
         self._thread.join(timeout=60)
+        self._client.close()
         assert not self._thread.is_alive()
 
     def call(self, work: Coroutine[Any, Any, T], *, timeout_s: float = 120.0) -> T:

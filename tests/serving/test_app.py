@@ -2,20 +2,19 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from core.errors import UsageError
-from serving.app import resolve_base
+from core.settings import Settings
+from serving.app import attach
 
 
-def test_a_missing_base_is_a_usage_error(tmp_path: Path) -> None:
-    """The message names the variable."""
-    for base in ("", str(tmp_path / "nothing" / "here" / "at" / "all")):
-        with pytest.raises(UsageError, match="PLUMBLINE_BASE"):
-            resolve_base(base)
-    assert resolve_base(str(tmp_path)) == tmp_path.resolve()
+def test_a_missing_base_is_a_usage_error() -> None:
+    """Said when the app is put together, before anything is started."""
+    with pytest.raises(UsageError, match="No base model"):
+        attach(FastAPI(), Settings(base=""), "redis://127.0.0.1:1")
 
 
 def test_importing_the_app_loads_neither_torch_nor_vllm() -> None:
