@@ -18,7 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Metric, generate_latest
+from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 import feedback.app
@@ -89,7 +90,7 @@ class Api:
                 metrics.RUNS.labels(state).set(states[state])
         except RedisError as error:
             log.warning("the loop's gauges keep their last values: %s", error)
-        return generate_latest()
+        return generate_latest(_Exported())
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT.
@@ -135,6 +136,13 @@ class Api:
             for server in servers:
                 server.should_exit = True
             await asyncio.gather(*tasks)
+
+
+class _Exported(Collector):
+    """Everything but vLLM's series per combination of adapter names: with versioned names it grows for ever."""
+
+    def collect(self) -> Iterator[Metric]:
+        return (family for family in REGISTRY.collect() if family.name != "vllm:lora_requests_info")
 
 
 class _Page(StaticFiles):

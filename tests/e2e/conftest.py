@@ -16,8 +16,10 @@ def small_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base that has just begun to speak: it ends its sentences, which random weights do not."""
     from lab.base_model import build_base_model
 
-    config = load_config().model_copy(update={"hidden_size": 64, "layers": 1, "tokens": 250_000, "threads": 1})
-    return build_base_model(tmp_path_factory.mktemp("base") / "small", config=config)
+    config = load_config().model_copy(update={"hidden_size": 64, "layers": 1, "tokens": 200_000, "threads": 1})
+    directory = tmp_path_factory.mktemp("base") / "small"
+    build_base_model(directory, config=config)
+    return directory
 
 
 @pytest.fixture(scope="session")

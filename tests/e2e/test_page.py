@@ -24,9 +24,8 @@ def test_chat_thumb_compare_and_reveal(stack: StackProcess) -> None:
         expect(answers(page).first).to_contain_text("assistant@v")
         good(page).first.click()
         ballot = compare(page, "What is 2 plus 3?")
-        ballot.get_by_role("button").first.click()
-        expect(page.get_by_text("assistant@v").nth(1)).to_be_visible()
-        page.wait_for_timeout(1000)
+        ballot.get_by_role("button", name="Left").click()
+        expect(page.get_by_text("Both are drafts of assistant@v")).to_be_visible()
 
     events = [json.loads(entry["event"]) for _, entry in stack.redis.xrange(keys.FEEDBACK)][before:]
     assert [event["kind"] for event in events] == ["thumb", "preference"]

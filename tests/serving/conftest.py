@@ -118,7 +118,7 @@ def engine_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineS
     policies.initialise(store.client(), adapters.publish(settings.artifacts, base, adapters.zeros(base)))
     live = LiveServing(settings, store.url, None)
     live.start()
-    live.wait_for_live(0)
+    live.wait_for_live(0, timeout_s=400)  # a cold and busy machine imports vLLM three times
     yield EngineStack(settings=settings, base=base, store=store, live=live)
     llm = live.serving._engine._llm  # type: ignore[attr-defined]
     processes = list(llm.engine_core.resources.engine_manager.processes)
