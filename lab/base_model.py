@@ -75,10 +75,10 @@ def build_base_model(
     `progress` is called with the share done, 0 to 1, and a short message. Same config, machine and libraries: same
     bytes of weights and tokenizer. Raises FileExistsError if `out_dir` is there already.
     """
-    from lab.pretraining import pretrain, uses_bfloat16
-
     if out_dir.exists():
         raise FileExistsError(f"{out_dir} is there already; remove it or choose another directory")
+    from lab.pretraining import pretrain, uses_bfloat16
+
     report = progress or (lambda done, message: None)
     started = time.monotonic()
     trained = pretrain(config, report)

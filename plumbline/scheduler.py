@@ -148,7 +148,7 @@ def main() -> int:
         return 2
     entry = {"task": CHECK, "schedule": config.check_interval_s, "options": {"expires": config.check_interval_s}}
     app.conf.beat_schedule = {"check": entry}
-    arguments = ["worker", "--beat", "--scheduler", "celery.beat.Scheduler", "--pool", "solo"]
+    arguments = ["worker", "--hostname", "ops@%h", "--beat", "--scheduler", "celery.beat.Scheduler", "--pool", "solo"]
     arguments += ["--queues", keys.OPS_QUEUE, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     app.worker_main(arguments)
     return 0

@@ -58,10 +58,10 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _folds(value: str) -> list[Fold]:
-    folds = value.split(",")
-    wrong = [fold for fold in folds if fold not in get_args(Fold)]
-    if wrong:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(get_args(Fold))}")
+    known: tuple[Fold, ...] = get_args(Fold)
+    folds = [fold for fold in known if fold in value.split(",")]
+    if len(folds) != len(value.split(",")):
+        raise argparse.ArgumentTypeError(f"{value!r} is no list of {', '.join(known)}")
     return folds
 
 

@@ -125,7 +125,8 @@ def main() -> int:
     except UsageError as error:
         print(f"plumbline worker: {error}", file=sys.stderr)
         return 2
-    arguments = ["worker", "--pool", "prefork", "--concurrency", "1", "--queues", keys.TRAIN_QUEUE]
+    arguments = ["worker", "--hostname", "train@%h", "--pool", "prefork", "--concurrency", "1"]
+    arguments += ["--queues", keys.TRAIN_QUEUE]
     app.worker_main([*arguments, "--loglevel", "INFO", "--without-gossip", "--without-mingle"])
     return 0
 

@@ -21,11 +21,12 @@ import redis
 from core import keys
 from plumbline import embedded_redis
 
-MODULES = {
-    "api": "plumbline.api",
-    "worker": "training.worker",
-    "scheduler": "plumbline.scheduler",
-    "redis": "redis-server",
+# How each process shows itself: Celery renames its own after its node once it runs.
+SIGNS = {
+    "api": ("plumbline.api",),
+    "worker": ("training.worker", "train@"),
+    "scheduler": ("plumbline.scheduler", "ops@"),
+    "redis": ("redis-server",),
 }
 
 
@@ -93,7 +94,7 @@ class StackProcess:
         """The supervised process that runs `name` now."""
         assert self.process is not None
         for child in psutil.Process(self.process.pid).children():
-            if any(MODULES[name] in part for part in child.cmdline()):
+            if any(sign in part for part in child.cmdline() for sign in SIGNS[name]):
                 return child
         raise AssertionError(f"no {name} runs")
 

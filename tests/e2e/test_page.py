@@ -25,7 +25,7 @@ def test_chat_thumb_compare_and_reveal(stack: StackProcess) -> None:
         good(page).first.click()
         ballot = compare(page, "What is 2 plus 3?")
         ballot.get_by_role("button", name="Left").click()
-        expect(page.get_by_text("Both are drafts of assistant@v")).to_be_visible()
+        expect(page.get_by_text("Both are drafts of assistant@v").first).to_be_visible()
 
     events = [json.loads(entry["event"]) for _, entry in stack.redis.xrange(keys.FEEDBACK)][before:]
     assert [event["kind"] for event in events] == ["thumb", "preference"]

@@ -234,6 +234,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (lambda options: [*options, "--betta", "1"], "unrecognized arguments: --betta 1"),
         (lambda options: options[2:], "required: --base"),
+        (lambda options: [*options, "--folds", "optimise"], "'optimise' is no list of optimize, judge, test"),
         (lambda options: ["--base", "nowhere", *options[2:]], "does not hold a base model"),
     ],
 )
