@@ -217,7 +217,7 @@ class Turn:
 
 Document = tuple[Turn, ...]
 
-LIBRARY_SHARE = 0.23
+LIBRARY_SHARE = 0.25
 SYSTEM_SHARE = 0.1
 EXCHANGES = (0.84, 0.1, 0.04, 0.02)
 """Share of conversations with 1, 2, 3, 4 questions. People chat in several turns."""
@@ -237,7 +237,7 @@ def conversation(rng: random.Random) -> Document:
     return tuple(turns)
 
 
-LIBRARY_KINDS: dict[Kind, float] = {"fact": 0.5, "definition": 0.15, "sum": 0.27, "list": 0.08}
+LIBRARY_KINDS: dict[Kind, float] = {"fact": 0.42, "definition": 0.28, "sum": 0.24, "list": 0.06}
 
 
 def library_page(rng: random.Random) -> Document:
