@@ -99,7 +99,9 @@ EXAMPLES: list[Record] = [
 
 def test_every_record_is_tried_here():
     """A new record needs an example."""
-    assert {type(example) for example in EXAMPLES} == set(Record.__subclasses__())
+    assert {type(example) for example in EXAMPLES} == {
+        record for record in Record.__subclasses__() if record.__module__ == Record.__module__
+    }
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)

@@ -56,6 +56,8 @@ class FakeLearner:
     def __init__(self, service: FakeService, client: redis.Redis, artifacts: Path, verdicts: list[Verdict]) -> None:
         self.service, self.client, self.artifacts = service, client, artifacts
         self.verdicts = iter(verdicts)
+        self.rounds = max(1, len(verdicts))
+        """Votes that are still under way when the last round's run ends start no further one."""
         self.votes = self.used = 0
         self.failure = ""
         """If set, the next run fails for this reason."""
@@ -74,6 +76,8 @@ class FakeLearner:
 
     def notice(self) -> None:
         self.votes += 1
+        if len(self.threads) == self.rounds:
+            return
         if self.votes - self.used >= CONFIG.min_votes and not runs.active(self.client):
             self.used = self.votes
             run_id = self.queue()

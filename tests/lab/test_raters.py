@@ -17,8 +17,8 @@ from lab.world import Prompt, prompt_pools
 from tests.lab.fake_service import FakeService
 
 CONFIG = RatersConfig(count=5, concurrency=4, tau=0.5, error=0.1, thumb_share=0.25, thumb_utility=1.0)
-HELLO: Prompt = next(prompt for prompt in prompt_pools(False)["chat"].prompts if prompt.text == "Hello!")
-BETTER, WORSE = "Hello, nice to meet you.", "Hello, nice to meet you. It is a long story."
+THANKS: Prompt = next(prompt for prompt in prompt_pools(False)["chat"].prompts if prompt.text == "Thank you!")
+BETTER, WORSE = "You are welcome.", "You are welcome. It is a long story."
 
 
 @pytest.fixture
@@ -74,18 +74,18 @@ def test_a_thumb_is_a_choice_against_the_threshold() -> None:
 
 def test_an_unfinished_answer_is_worth_less() -> None:
     """A text that was cut off at the token limit has another utility than one that ended."""
-    assert Side(content=BETTER, finish_reason="length").utility(HELLO) < side(BETTER).utility(HELLO)
+    assert Side(content=BETTER, finish_reason="length").utility(THANKS) < side(BETTER).utility(THANKS)
 
 
 def test_votes_follow_the_gold_preference_at_the_stated_rate(service: FakeService, url: str) -> None:
     """Over the API the better text wins as often as Bradley-Terry noise and error say, within four sigma."""
-    expected = choice_probability(utility(HELLO, BETTER), utility(HELLO, WORSE), tau=CONFIG.tau, error=CONFIG.error)
+    expected = choice_probability(utility(THANKS, BETTER), utility(THANKS, WORSE), tau=CONFIG.tau, error=CONFIG.error)
     total, ballot = 300, Ballot()
 
     async def scenario() -> None:
         async with Hall(url) as raters:
             for _ in range(total):
-                await raters.compare(HELLO, "rater-001", ballot)
+                await raters.compare(THANKS, "rater-001", ballot)
 
     asyncio.run(scenario())
 
@@ -100,8 +100,8 @@ def test_a_vote_names_its_comparison_and_its_rater(service: FakeService, url: st
 
     async def scenario() -> None:
         async with Hall(url) as raters:
-            await raters.compare(HELLO, "rater-002", Ballot())
-            await raters.rate(HELLO, "rater-003", Ballot())
+            await raters.compare(THANKS, "rater-002", Ballot())
+            await raters.rate(THANKS, "rater-003", Ballot())
 
     asyncio.run(scenario())
 
@@ -142,7 +142,7 @@ def test_a_vote_waits_for_storage_to_come_back(service: FakeService, url: str) -
 
     async def scenario() -> None:
         async with Hall(url) as raters:
-            await raters.compare(HELLO, "rater-001", ballot)
+            await raters.compare(THANKS, "rater-001", ballot)
 
     asyncio.run(scenario())
 
