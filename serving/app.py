@@ -102,6 +102,8 @@ def build_vllm(settings: Settings, base: Path) -> Engine:
     """The real engine; imports vllm, which takes seconds. What vllm reads from the environment is set first."""
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(settings.kv_cache_gib))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # Threads of the CPU engine; on GPU they hardly matter. One core is left to the API, Redis and the trainer.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) - 1)))
     os.environ.update(VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
     if Path(settings.base).expanduser().exists():
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -35,7 +35,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.executor import Executor
+from vllm.v1.executor import Executor, UniProcExecutor
 
 from core.errors import AdapterError, ApiError, InvalidRequest, NotFound, Unavailable
 from core.http import invalid_request
@@ -333,7 +333,10 @@ def _engine_config(arguments: Namespace) -> VllmConfig:
 
 
 def _build(config: VllmConfig) -> PolicyLLM:
-    return PolicyLLM(vllm_config=config, executor_class=Executor.get_class(config), log_stats=True, log_requests=False)
+    # vLLM would put a worker process behind the engine's on CPU, only to pin its threads. The worker polls for a second
+    # after each step, which under a steady trickle of chats is all the time: a core that the trainer needs.
+    executor = UniProcExecutor if current_platform.is_cpu() else Executor.get_class(config)
+    return PolicyLLM(vllm_config=config, executor_class=executor, log_stats=True, log_requests=False)
 
 
 def _shut_down(llm: PolicyLLM) -> None:

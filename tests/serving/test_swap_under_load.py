@@ -104,7 +104,7 @@ def test_a_killed_engine_is_rebuilt_in_place(engine_stack: EngineStack) -> None:
     with httpx.stream("POST", stack.live.url + "/v1/chat/completions", json=body, timeout=60) as response:
         lines = response.iter_lines()
         next(lines)
-        workers = Path(f"/proc/{core.pid}/task/{core.pid}/children").read_text().split()
+        children = Path(f"/proc/{core.pid}/task/{core.pid}/children").read_text().split()
         os.kill(core.pid, signal.SIGKILL)
         events = [json.loads(line.removeprefix("data: ")) for line in lines if line and not line.endswith("[DONE]")]
     assert events[-1]["error"]["code"] == "engine_unavailable"
@@ -113,5 +113,4 @@ def test_a_killed_engine_is_rebuilt_in_place(engine_stack: EngineStack) -> None:
     assert not stack.live.serving.ready()
     stack.live.wait_for_live(0, timeout_s=180)
     assert stack.live.chat(temperature=0).json()["choices"][0]["message"]["content"] == before
-    assert workers
-    assert [worker for worker in workers if Path(f"/proc/{worker}/cmdline").exists()] == []
+    assert children == [], "a worker process behind the engine polls, and takes a core from the trainer"
