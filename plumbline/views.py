@@ -86,13 +86,15 @@ def print_history(client: redis.Redis) -> None:
 
 
 def print_runs(client: redis.Redis) -> None:
-    table = Table(
-        "run", "state", "stage", "attempt", "parent", "snapshot", "version", "gate", "created", "reason", box=None
-    )
+    """One line a run, whatever the width: `plumbline runs show` has the rest."""
+    table = Table("run", "state", "stage", "attempt", "parent", "version", "created", "reason", box=None)
+    for column in table.columns:
+        column.no_wrap = True
+    table.columns[-1].overflow = "ellipsis"
     for run in runs.all_runs(client):
         version = "" if run.version is None else f"v{run.version}"
-        row = [run.id[:12], str(run.state), run.stage, str(run.attempt), f"v{run.parent}", run.snapshot[:12], version]
-        table.add_row(*row, run.verdict, _clock(run.created), run.reason)
+        row = [run.id[:12], str(run.state), run.stage, str(run.attempt), f"v{run.parent}", version]
+        table.add_row(*row, _clock(run.created), f"{run.verdict}: {run.reason}" if run.verdict else run.reason)
     _console.print(table)
 
 
