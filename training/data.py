@@ -1,4 +1,4 @@
-"""Snapshot rows → pairs of token ids → padded batches.
+"""Rows of token ids → padded batches, and which rows make up a step.
 
 The ids are those that the engine sampled and that were stored with the completion: they are never decoded and encoded
 again. Which tokens belong to the completion, and which exist at all, is carried in masks; nothing is ever concluded
@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from core.records import Fold
-from feedback.snapshot import PairRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +32,35 @@ class Pair:
     rejected: Text
     tie: bool
     weight: float
+    margin: float = 0.0
+    """By how much the chosen one is at least better, in units of the reward (Touvron et al. 2023, eq. 2)."""
 
     def __len__(self) -> int:
         """Of the longer side: what a padded row of the pair takes."""
         return max(len(self.chosen), len(self.rejected))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thumb:
+    """A completion that somebody liked (`up`) or did not."""
+
+    text: Text
+    up: bool
+    weight: float
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demonstration:
+    """A completion to imitate."""
+
+    text: Text
+    weight: float
+
+    def __len__(self) -> int:
+        return len(self.text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,19 +126,6 @@ def optimizer_steps(rows: int, *, batch: int, epochs: int, seed: int) -> list[li
     return steps
 
 
-def reward_pairs(
-    rows: Iterable[PairRow], folds: Iterable[Fold], *, max_length: int
-) -> tuple[list[Pair], dict[str, int]]:
-    """Every vote of these folds, ties too, for a reward model; and how many were dropped, by reason."""
-    allowed = set(folds)
-    return _usable((row for row in rows if row.fold in allowed), max_length)
-
-
-def policy_pairs(rows: Iterable[PairRow], *, max_length: int) -> tuple[list[Pair], dict[str, int]]:
-    """The votes that may train the policy (the snapshot says which); and how many were dropped, by reason."""
-    return _usable((row for row in rows if row.trains_policy and not row.tie), max_length)
-
-
 def nothing_to_learn(pairs: Sequence[Pair], *, minimum: int) -> str | None:
     """Why no preference can be learned from these pairs, or None if one can."""
     decided = [pair for pair in pairs if not pair.tie]
@@ -128,11 +137,14 @@ def nothing_to_learn(pairs: Sequence[Pair], *, minimum: int) -> str | None:
     return None
 
 
-def _usable(rows: Iterable[PairRow], max_length: int) -> tuple[list[Pair], dict[str, int]]:
-    """Drops pairs with a side that is empty or too long: cutting it would train on an answer that nobody gave."""
-    pairs, dropped = [], {"empty": 0, "overlong": 0, "identical": 0}
-    for row in rows:
-        pair = _pair(row)
+def usable(pairs: Iterable[Pair], *, max_length: int) -> tuple[list[Pair], dict[str, int]]:
+    """Drops pairs with a side that is empty or too long: cutting it would train on an answer that nobody gave.
+
+    Returns:
+        The others, and how many were dropped, by reason.
+    """
+    kept, dropped = [], {"empty": 0, "overlong": 0, "identical": 0}
+    for pair in pairs:
         if not (pair.chosen.completion and pair.rejected.completion and pair.chosen.prompt):
             dropped["empty"] += 1
         elif len(pair) > max_length:
@@ -140,15 +152,5 @@ def _usable(rows: Iterable[PairRow], max_length: int) -> tuple[list[Pair], dict[
         elif pair.chosen.completion == pair.rejected.completion:
             dropped["identical"] += 1
         else:
-            pairs.append(pair)
-    return pairs, {reason: count for reason, count in dropped.items() if count}
-
-
-def _pair(row: PairRow) -> Pair:
-    prompt = list(row.prompt_token_ids)
-    return Pair(
-        chosen=Text(prompt=prompt, completion=list(row.chosen_token_ids)),
-        rejected=Text(prompt=prompt, completion=list(row.rejected_token_ids)),
-        tie=row.tie,
-        weight=row.weight,
-    )
+            kept.append(pair)
+    return kept, {reason: count for reason, count in dropped.items() if count}

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--live-version", type=int, required=True)
     arguments.add_argument("--judge", type=program.reward_directory, required=True, help="a trained reward model")
     arguments.add_argument("--out", type=Path, required=True)
-    measure_and_decide(arguments.parse_args(argv))
+    measure_and_decide(program.parse(arguments, argv))
 
 
 def measure_and_decide(options: argparse.Namespace) -> None:

@@ -1,16 +1,11 @@
-"""AdamW, its schedule, and one optimizer step over micro-batches."""
+"""AdamW and its schedule."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from core.errors import PlumblineError
 from training.recipe import OptimizerRecipe
-
-
-class Diverged(PlumblineError):
-    """The loss or the gradient is not a number any more; lower the learning rate."""
 
 
 def adamw(groups: Iterable[tuple[Iterable[nn.Parameter], float]], recipe: OptimizerRecipe) -> torch.optim.AdamW:
@@ -31,36 +26,12 @@ def rate(step: int, steps: int, recipe: OptimizerRecipe) -> float:
     return recipe.final_rate + (1 - recipe.final_rate) * left
 
 
-def take_step(
-    optimizer: torch.optim.AdamW,
-    losses: Iterable[Callable[[], Tensor]],
-    *,
-    factor: float,
-    clip: float,
-) -> tuple[float, float]:
-    """One update: the gradients of all micro-batches are summed, clipped once, applied once.
+def clip_gradient(parameters: Iterable[nn.Parameter], largest: float) -> float:
+    """Shortens the whole gradient to the norm `largest`, if it is longer; returns the norm before."""
+    return nn.utils.clip_grad_norm_(parameters, largest).item()
 
-    Args:
-        losses: one per micro-batch; each computes its share of the step's loss (shares add up to the loss).
-        factor: of the peak learning rates.
 
-    Returns:
-        The loss of the step and the norm of its gradient before clipping.
-
-    Raises:
-        Diverged: either is not finite; nothing was updated.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    total = 0.0
-    for loss in losses:
-        share = loss()
-        share.backward()
-        total += share.item()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = nn.utils.clip_grad_norm_(parameters, clip).item()
-    if not (abs(total) < float("inf") and norm < float("inf")):
-        raise Diverged(f"The loss is {total} and the norm of its gradient {norm}: try a lower learning rate.")
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Every group's learning rate is `factor` of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-    optimizer.step()
-    return total, norm

@@ -8,17 +8,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pydantic import BaseModel
-
-from core.adapters import CONFIG, WEIGHTS, BaseShapes, adapter_sha256
+from core.adapters import CONFIG, WEIGHTS, BaseShapes
 from core.errors import PlumblineError, UsageError
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe, load_recipe, with_settings
 
 USAGE, SKIPPED = 2, 3
+
+
+class AlreadyDone(PlumblineError):
+    """The same training lies there, finished. No failure."""
 
 
 class Skipped(PlumblineError):
@@ -32,6 +34,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     except Skipped as reason:
         print(json.dumps({"skipped": str(reason)}), flush=True)
         sys.exit(SKIPPED)
+    except AlreadyDone as reason:
+        print(reason, file=sys.stderr)
     except UsageError as error:
         print(str(error).replace("\n", " "), file=sys.stderr)
         sys.exit(USAGE)
@@ -52,10 +56,49 @@ def parser(name: str, document: str) -> argparse.ArgumentParser:
         document: the program's docstring; its first line, after the command, becomes the help.
     """
     description = document.splitlines()[0].split(": ", 1)[1]
-    arguments = _Parser(prog=f"python -m training.{name}", description=description)
+    arguments = _Parser(prog=f"plumbline train {name}", description=description)
     arguments.add_argument("--base", type=base_directory, required=True, help="directory of the frozen base model")
-    arguments.add_argument("--recipe", type=recipe, default=Recipe(), help="`default`, or a TOML or JSON file")
+    arguments.add_argument("--recipe", "--preset", type=recipe, default=Recipe(), help="default, demo, or a file")
+    arguments.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"change a value of the recipe, e.g. lora.rank=8; a bare name means recipe.{name}",
+    )
     return arguments
+
+
+def trainer_parser(name: str, document: str, *, data: str) -> argparse.ArgumentParser:
+    """A parser with what every trainer takes besides: data and output."""
+    arguments = parser(name, document)
+    arguments.add_argument("--data", type=data_path, required=True, help=data)
+    arguments.add_argument("--out", type=Path, required=True, help="directory to write; may hold a killed training")
+    return arguments
+
+
+def policy_parser(name: str, document: str, *, data: str, reference: str | None) -> argparse.ArgumentParser:
+    """A parser with what a trainer of the policy takes besides: where it starts, and what its KL is held to."""
+    arguments = trainer_parser(name, document, data=data)
+    arguments.add_argument("--init-adapter", type=adapter_directory, help="start from this adapter, not from the base")
+    if reference is not None:
+        arguments.add_argument(
+            "--reference",
+            type=reference_adapter,
+            default=reference,
+            help="adapter to stay near: `init` (a frozen copy of the start), `base`, or a directory "
+            f"(default: {reference})",
+        )
+    return arguments
+
+
+def parse(arguments: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with `--set` worked into the recipe."""
+    options = arguments.parse_args(argv)
+    table = (arguments.prog or "").rsplit(" ", 1)[-1]
+    options.recipe = with_settings(options.recipe, options.settings, table=table)
+    return options
 
 
 def recipe(value: str) -> Recipe:
@@ -71,6 +114,20 @@ def adapter_directory(value: str) -> Path:
     """A directory with a PEFT adapter."""
     _directory(value, WEIGHTS, "an adapter")
     return _directory(value, CONFIG, "an adapter")
+
+
+def reference_adapter(value: str) -> str | Path:
+    return value if value in ("init", "base") else adapter_directory(value)
+
+
+def data_path(value: str) -> Path:
+    """A snapshot directory, or a file of rows."""
+    path = Path(value)
+    if path.is_dir():
+        return snapshot_directory(value)
+    if not path.is_file():
+        raise UsageError(f"--data {path}: there is no such file or snapshot.")
+    return path
 
 
 def snapshot_directory(value: str) -> Path:
@@ -106,27 +163,3 @@ def prepare(recipe: Recipe) -> None:
     transformers.utils.logging.disable_progress_bar()
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-
-
-def write_config(
-    out: Path, *, base_sha256: str, recipe: Recipe, inputs: Mapping[str, Path], facts: Mapping[str, object]
-) -> None:
-    """`config.json`: the resolved recipe and the digests of all that went in. No paths: they mean nothing later."""
-    import peft
-    import torch
-    import transformers
-
-    document = {
-        "recipe": recipe.model_dump(mode="json"),
-        "base_sha256": base_sha256,
-        "inputs": {name: adapter_sha256(path) for name, path in inputs.items()},
-        "versions": {package.__name__: package.__version__ for package in (torch, transformers, peft)},
-        "threads": torch.get_num_threads(),
-        **facts,
-    }
-    (out / "config.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
-
-
-def write_metrics(out: Path, rows: Sequence[BaseModel]) -> None:
-    """`metrics.jsonl`: one line per optimizer step."""
-    (out / "metrics.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--zero", action="store_true", help="publish version 0 instead of an adapter")
     arguments.add_argument("--artifacts", type=Path, required=True)
     arguments.add_argument("--serving-dtype", choices=DTYPES, default="float32")
-    options = arguments.parse_args(argv)
+    options = program.parse(arguments, argv)
     if not options.zero and not (options.adapter and options.parent and options.snapshot):
         raise UsageError("publish needs --adapter, --parent and --snapshot; or --zero.")
     print(json.dumps({"adapter_sha256": publish(options)}), flush=True)

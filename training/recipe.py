@@ -4,7 +4,9 @@ The defaults are for real models (training notes §2.5). The demo's tiny base ne
 higher; its values are the table `[recipe]` of lab/demo.toml. Not here: paths and devices, which belong to a command.
 """
 
+import json
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -31,8 +33,8 @@ class OptimizerRecipe(Table):
 
     learning_rate: float = Field(1e-4, gt=0)
     epochs: int = Field(1, ge=1)
-    batch_pairs: int = Field(32, ge=1)
-    """Pairs in one optimizer step."""
+    batch_rows: int = Field(32, ge=1)
+    """Rows (pairs, thumbs or demonstrations) in one optimizer step."""
     weight_decay: float = Field(0.0, ge=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps."""
@@ -44,7 +46,7 @@ class OptimizerRecipe(Table):
 class RewardRecipe(OptimizerRecipe):
     """Bradley–Terry reward model: LoRA and a scalar head over the frozen base, fresh in each round."""
 
-    batch_pairs: int = Field(64, ge=1)
+    batch_rows: int = Field(64, ge=1)
     head: Literal["last", "mean", "surprise"] = "last"
     """How token states become one score (training/reward_model.py)."""
     head_learning_rate: float = Field(1e-4, gt=0)
@@ -121,6 +123,8 @@ class Recipe(Table):
     """Longest prompt + completion; longer rows are dropped and counted, never cut."""
     micro_batch_tokens: int = Field(16384, ge=1)
     """Padded tokens in one forward pass."""
+    checkpoint_s: float = Field(60.0, ge=0)
+    """How often a training can be killed without losing more than this, in seconds."""
     min_reward_pairs: int = Field(32, ge=1)
     """Fewer votes with a preference than this: no reward model, the run is skipped."""
     min_policy_rows: int = Field(32, ge=1)
@@ -136,25 +140,67 @@ class Recipe(Table):
     gate: GateBounds = GateBounds()
 
 
+PRESETS = {"default": None, "demo": Path(__file__).parents[1] / "lab" / "demo.toml"}
+"""Named recipes: for real models, and for a base of half a million parameters."""
+
+
 def load_recipe(source: str | Path) -> Recipe:
-    """`default`, a TOML file whose table `[recipe]` changes the defaults, or a JSON file that holds a whole recipe.
+    """A preset, a TOML file whose table `[recipe]` changes the defaults, or a JSON file that holds a whole recipe.
 
     Raises:
         UsageError: the file cannot be read, or a key or value cannot work; names the key.
     """
-    if str(source) == "default":
+    path = PRESETS.get(str(source), Path(source))
+    if path is None:
         return Recipe()
-    path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            return Recipe.model_validate_json(text)
-        return Recipe.model_validate(tomllib.loads(text).get("recipe", {}))
+        document = json.loads(text) if path.suffix == ".json" else tomllib.loads(text).get("recipe", {})
     except OSError as error:
         raise UsageError(f"The recipe {path} cannot be read: {error.strerror}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"The recipe {path} is not TOML: {error}.") from None
+    except ValueError as error:
+        raise UsageError(f"The recipe {path} is not {path.suffix[1:].upper()}: {error}.") from None
+    return _validated(document, where=str(path))
+
+
+def with_settings(recipe: Recipe, settings: Iterable[str], *, table: str) -> Recipe:
+    """The recipe with some values replaced.
+
+    Args:
+        settings: e.g. `beta=0.2`, `lora.rank=8`; a bare name is looked up in `table` first.
+
+    Raises:
+        UsageError: no such key, or a value that cannot work.
+    """
+    document = recipe.model_dump()
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes NAME=VALUE, e.g. --set beta=0.2; this is {setting!r}.")
+        *tables, key = name.strip().split(".")
+        if not tables and key in document.get(table, {}):
+            tables = [table]
+        place = document
+        for part in tables:
+            place = place.get(part, {})
+        if key not in place:
+            raise UsageError(f"--set {name}: the recipe has no such key.")
+        place[key] = _value(value.strip())
+    return _validated(document, where="--set")
+
+
+def _value(text: str) -> object:
+    """As in TOML; a word that is nothing else is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return None if text == "none" else text
+
+
+def _validated(document: object, *, where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(["recipe", *(str(part) for part in first["loc"])])
-        raise UsageError(f"{path}: {key}: {first['msg']}.") from None
+        raise UsageError(f"{where}: {key}: {first['msg']}.") from None

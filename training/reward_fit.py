@@ -5,36 +5,40 @@ Left out on purpose: thumbs (they wait for a loss of their own), early stopping 
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from core.records import Fold
-from training import losses
+from training import losses, reward_losses
+from training.checkpoint import Checkpoint
 from training.data import Pair, both_sides, collate, micro_batches, optimizer_steps
+from training.loop import Loop, Share, StepMetrics
 from training.model import SharedBase
-from training.optimizer import adamw, rate, take_step
-from training.progress import track
+from training.optimizer import adamw
 from training.recipe import Recipe
 from training.reward_model import RewardCard, RewardModel
 from training.rollouts import sample
 from training.statistics import wilson_low
 
 
-class RewardStep(BaseModel):
+class RewardStep(StepMetrics):
     """A line of metrics.jsonl."""
 
-    step: int
-    loss: float
-    gradient_norm: float
-    """Before clipping."""
-    rate: float
-    """Relative to the peak learning rates."""
+    accuracy: float
+    """Share of the step's votes without ties that the model orders as the rater did."""
 
 
 def fit(
-    base: SharedBase, pairs: Sequence[Pair], recipe: Recipe, *, seed: int, share: tuple[float, float] = (0.0, 1.0)
+    base: SharedBase,
+    pairs: Sequence[Pair],
+    recipe: Recipe,
+    *,
+    seed: int,
+    share: tuple[float, float] = (0.0, 1.0),
+    out: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[RewardModel, list[RewardStep]]:
     """A reward model from scratch over the base. Its scale is not set yet: see `RewardModel.calibrate`."""
     settings = recipe.reward
@@ -42,60 +46,70 @@ def fit(
     model = RewardModel(base, settings.head, seed=seed)
     adapter = base.parameters("reward").values()
     groups = [(adapter, settings.learning_rate), (model.head.parameters(), settings.head_learning_rate)]
-    optimizer = adamw(groups, settings)
-    surprise = _surprise(model, pairs, recipe)
-    steps = optimizer_steps(len(pairs), batch=settings.batch_pairs, epochs=settings.epochs, seed=seed)
-    metrics = []
+    loop = Loop(
+        message="training the reward model",
+        step_type=RewardStep,
+        optimizer=adamw(groups, settings),
+        settings=settings,
+        steps=optimizer_steps(len(pairs), batch=settings.batch_rows, epochs=settings.epochs, seed=seed),
+        shares=partial(shares, model, pairs, surprise_of(model, pairs, recipe), recipe),
+        out=out,
+        checkpoint=checkpoint,
+        share=share,
+    )
     with base.acting("reward"):
-        for number, rows in enumerate(track(steps, "training the reward model", share=share)):
-            factor = rate(number, len(steps), settings)
-            shares = step_losses(model, pairs, surprise, rows, recipe)
-            loss, norm = take_step(optimizer, shares, factor=factor, clip=settings.clip)
-            metrics.append(RewardStep(step=number, loss=loss, gradient_norm=norm, rate=factor))
-    return model, metrics
+        return model, list(loop.run())
 
 
-def step_losses(
+def shares(
     model: RewardModel,
     pairs: Sequence[Pair],
     surprise: Sequence[tuple[Tensor, Tensor]] | None,
-    rows: Sequence[int],
     recipe: Recipe,
-) -> list[Callable[[], Tensor]]:
+    rows: Sequence[int],
+) -> list[Callable[[], Share]]:
     """The step's loss in micro-batches: each share is already divided by the weight of the *whole* step."""
-    total = sum(pairs[row].weight for row in rows)
-    lengths = [2 * len(pair) for pair in pairs]
-    groups = micro_batches(lengths, rows, tokens=recipe.micro_batch_tokens)
+    weight = sum(pairs[row].weight for row in rows)
+    decided = sum(pairs[row].weight for row in rows if not pairs[row].tie)
+    groups = micro_batches([2 * len(pair) for pair in pairs], rows, tokens=recipe.micro_batch_tokens)
     return [
         partial(
-            _loss,
+            _share,
             model,
             [pairs[row] for row in group],
             [surprise[row] for row in group] if surprise is not None else None,
-            total,
-            recipe.reward.centering,
+            weight,
+            decided,
+            recipe,
         )
         for group in groups
     ]
 
 
-def _loss(
+def _share(
     model: RewardModel,
     pairs: Sequence[Pair],
     surprise: Sequence[tuple[Tensor, Tensor]] | None,
-    total_weight: float,
-    centering: float,
-) -> Tensor:
+    weight: float,
+    decided: float,
+    recipe: Recipe,
+) -> Share:
     """One forward pass over both sides of the pairs."""
-    batch = collate(both_sides(pairs), device=model.base.device)
+    texts = both_sides(pairs)
     features = [side[i] for i in (0, 1) for side in surprise] if surprise is not None else None
     with model.base.autocast():
-        scores = model.raw(batch, features).float()
+        scores = model.raw(collate(texts, device=model.base.device), features).float()
     chosen, rejected = scores.chunk(2)
     weights = torch.tensor([pair.weight for pair in pairs], device=scores.device)
     ties = torch.tensor([pair.tie for pair in pairs], device=scores.device)
-    loss = losses.bradley_terry(chosen, rejected, ties) + centering * losses.centering(chosen, rejected)
-    return losses.weighted_mean(loss, weights, total_weight)
+    each = reward_losses.bradley_terry(chosen, rejected, ties)
+    each = each + recipe.reward.centering * reward_losses.centering(chosen, rejected)
+    right = (chosen > rejected).float().masked_fill(ties, 0.0)
+    return Share(
+        loss=losses.weighted_mean(each, weights, weight),
+        metrics={"accuracy": losses.weighted_mean(right, weights, decided or 1.0).detach()},
+        tokens=sum(len(text) for text in texts),
+    )
 
 
 def calibrate(model: RewardModel, pairs: Sequence[Pair], recipe: Recipe, *, seed: int) -> None:
@@ -119,7 +133,7 @@ def card(
     pairs: Sequence[Pair],
     held_out: Sequence[Pair],
     *,
-    snapshot: str,
+    data: str,
     seed: int,
     folds: list[Fold],
     dropped: dict[str, int],
@@ -131,7 +145,7 @@ def card(
         mean=model.mean,
         sd=model.sd,
         base_sha256=model.base.base_sha256,
-        snapshot=snapshot,
+        data=data,
         folds=folds,
         seed=seed,
         pairs=len(pairs),
@@ -144,7 +158,7 @@ def card(
     )
 
 
-def _surprise(model: RewardModel, pairs: Sequence[Pair], recipe: Recipe) -> list[tuple[Tensor, Tensor]] | None:
+def surprise_of(model: RewardModel, pairs: Sequence[Pair], recipe: Recipe) -> list[tuple[Tensor, Tensor]] | None:
     """The frozen base's surprise at both sides of each pair, computed once."""
     features = model.surprise(both_sides(pairs), tokens=recipe.micro_batch_tokens)
     return list(zip(features[: len(pairs)], features[len(pairs) :], strict=True)) if features is not None else None

@@ -42,7 +42,8 @@ class RewardCard(BaseModel):
     sd: float
     """The same; divided by."""
     base_sha256: str
-    snapshot: str
+    data: str
+    """Digest of the snapshot or file."""
     folds: list[Fold]
     """Trained on these."""
     seed: int

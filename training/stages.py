@@ -75,18 +75,18 @@ def stages_of(run: Run) -> list[Stage]:
 
 
 def _reward(round_: Round, out: Path) -> Arguments:
-    return [*_program("reward", round_), "--snapshot", round_.snapshot, "--out", out]
+    return [*_program("reward", round_), "--data", round_.snapshot, "--out", out]
 
 
 def _judge(round_: Round, out: Path) -> Arguments:
     """A second reward model with another seed that saw nothing but the judge fold: it judges what it did not teach."""
     seed = Recipe.model_validate_json(round_.run.recipe).seed + 1
-    return [*_reward(round_, out), "--folds", "judge", "--seed", str(seed)]
+    return [*_reward(round_, out), "--folds", "judge", "--set", f"seed={seed}"]
 
 
 def _candidate(round_: Round, out: Path) -> Arguments:
-    parent: Arguments = ["--init", round_.parent, "--reference", round_.parent]
-    return [*_program(round_.run.method, round_), "--snapshot", round_.snapshot, *parent, "--out", out]
+    start: Arguments = ["--data", round_.snapshot, "--init-adapter", round_.parent]
+    return [*_program(round_.run.method, round_), *start, "--out", out]
 
 
 def _publish(round_: Round, out: Path) -> Arguments:

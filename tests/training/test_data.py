@@ -1,12 +1,10 @@
 """From rows to batches: what is kept, what is dropped, what the masks say."""
 
-import random
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.examples import EOS, pair_row, pairs
-from training import data
+from training import data, sources
 from training.data import Pair, Text
 
 
@@ -25,7 +23,7 @@ def test_stored_ids_are_trained_on_as_they_are() -> None:
     """Ids that a tokenizer would encode otherwise go through untouched."""
     row = pair_row(0, chosen_token_ids=[50, 50, 51, EOS], fold="optimize")
 
-    (pair,), dropped = data.policy_pairs([row], max_length=64)
+    (pair,), dropped = data.usable([sources.stored(row)], max_length=64)
 
     assert pair.chosen.prompt == row.prompt_token_ids
     assert pair.chosen.completion == [50, 50, 51, EOS]
@@ -42,25 +40,10 @@ def test_pairs_are_dropped_whole_never_cut() -> None:
         pair_row(4, fold="optimize", chosen_token_ids=[7, EOS], rejected_token_ids=[7, EOS]),
     ]
 
-    kept, dropped = data.policy_pairs(rows, max_length=40)
+    kept, dropped = data.usable([sources.stored(row) for row in rows], max_length=40)
 
     assert len(kept) == 1
     assert dropped == {"overlong": 2, "empty": 1, "identical": 1}
-
-
-def test_folds_keep_to_themselves() -> None:
-    """The policy learns from rows that the snapshot allows; the reward model from its folds, with ties."""
-    rows = [
-        pair_row(0, fold="optimize"),
-        pair_row(1, fold="optimize", trains_policy=False),
-        pair_row(2, fold="optimize", tie=True, trains_policy=False),
-        pair_row(3, fold="judge"),
-        pair_row(4, fold="test"),
-    ]
-
-    assert len(data.policy_pairs(rows, max_length=64)[0]) == 1
-    assert len(data.reward_pairs(rows, ["optimize", "judge"], max_length=64)[0]) == 4
-    assert len(data.reward_pairs(rows, ["test"], max_length=64)[0]) == 1
 
 
 def test_micro_batches_by_hand() -> None:
@@ -98,13 +81,3 @@ def test_one_sided_votes_teach_nothing() -> None:
     assert "32 usable votes" in (data.nothing_to_learn(usual, minimum=33) or "")
     assert "same chosen answer" in (data.nothing_to_learn(winners, minimum=32) or "")
     assert "same rejected answer" in (data.nothing_to_learn(losers, minimum=32) or "")
-
-
-def test_rows_in_any_order_make_the_same_pairs() -> None:
-    """A pair is a function of its row alone."""
-    rows = [pair_row(number, fold="optimize") for number in range(20)]
-    shuffled = random.Random(0).sample(rows, 20)
-
-    first, second = (data.policy_pairs(each, max_length=64)[0] for each in (rows, shuffled))
-
-    assert sorted(first, key=repr) == sorted(second, key=repr)

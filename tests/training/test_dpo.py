@@ -10,14 +10,14 @@ from tests.training.examples import pairs
 from training import dpo_fit
 from training.data import Pair, collate
 from training.model import SharedBase, load_base
-from training.optimizer import Diverged, adamw, rate, take_step
+from training.optimizer import rate
 from training.recipe import DpoRecipe, LoraRecipe, OptimizerRecipe, Recipe
 
 LORA = LoraRecipe(rank=4, alpha=8)
 
 
 def recipe(**changes: object) -> Recipe:
-    dpo = DpoRecipe(beta=0.3, nll_coef=0.5, label_smoothing=0.1, learning_rate=3e-3, batch_pairs=8, epochs=3)
+    dpo = DpoRecipe(beta=0.3, nll_coef=0.5, label_smoothing=0.1, learning_rate=3e-3, batch_rows=8, epochs=3)
     return Recipe(precision="float32", lora=LORA, dpo=dpo, **changes)
 
 
@@ -33,17 +33,20 @@ def with_roles(base: SharedBase) -> SharedBase:
 
 def gradients(base: SharedBase, votes: list[Pair], settings: Recipe) -> tuple[torch.Tensor, list[float], int]:
     """All gradients of one step over these votes, the step's means, and its number of micro-batches."""
-    reference = dpo_fit.reference_logps(base, votes, settings) - torch.linspace(-1, 1, 2 * len(votes)).view(-1, 2)
-    parts: list[torch.Tensor] = []
-    shares = dpo_fit.step_losses(base, votes, reference, range(len(votes)), settings, parts)
+    reference = dpo_fit.reference_logps(base, dpo_fit.REFERENCE, votes, settings) - torch.linspace(
+        -1, 1, 2 * len(votes)
+    ).view(-1, 2)
+    computes = dpo_fit.shares(base, votes, reference, settings, range(len(votes)))
     parameters = base.parameters(dpo_fit.POLICY).values()
     for parameter in parameters:
         parameter.grad = None
     with base.acting(dpo_fit.POLICY):
+        shares = [compute() for compute in computes]
         for share in shares:
-            share().backward()
+            share.loss.backward()
     flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
-    return flat, torch.stack(parts).sum(0).tolist(), len(shares)
+    means = [sum(share.metrics[name].item() for share in shares) for name in shares[0].metrics]
+    return flat, means, len(shares)
 
 
 def test_the_first_loss_is_ln_2(base: SharedBase) -> None:
@@ -62,10 +65,8 @@ def test_the_step_equals_the_closed_form(base: SharedBase) -> None:
     with_roles(base)
     votes = pairs(6)
     reference = torch.tensor([[-20.0 - i, -22.0 + i] for i in range(6)])
-    parts: list[torch.Tensor] = []
     with base.acting(dpo_fit.POLICY), torch.no_grad():
-        shares = dpo_fit.step_losses(base, votes, reference, range(6), recipe(), parts)
-        actual = sum(share().item() for share in shares)
+        actual = sum(compute().loss.item() for compute in dpo_fit.shares(base, votes, reference, recipe(), range(6)))
         alone = [[base.sequence_logps(collate([s])).item() for s in (p.chosen, p.rejected)] for p in votes]
 
     preference = nll = weight = tokens = 0.0
@@ -128,28 +129,3 @@ def test_rate_by_hand() -> None:
     assert [rate(step, 10, schedule) for step in range(10)] == pytest.approx(
         [0.5, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
     )
-
-
-def test_the_gradient_is_clipped_once_over_all_micro_batches() -> None:
-    """Two shares with gradient 3 and 4 on two parameters: norm 5, clipped to 1, whatever the split; AdamW's first
-    step is then the learning rate against the sign."""
-    weights = [torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))]
-    optimizer = adamw([(weights, 0.1)], OptimizerRecipe())
-
-    loss, norm = take_step(
-        optimizer, [lambda: 3 * weights[0].sum() + 1, lambda: 4 * weights[1].sum()], factor=0.5, clip=1.0
-    )
-
-    assert (loss, norm) == (1.0, 5.0)
-    assert [weight.item() for weight in weights] == pytest.approx([-0.05, -0.05], rel=1e-4)
-    assert [weight.grad.item() for weight in weights] == pytest.approx([0.6, 0.8])
-
-
-def test_a_loss_that_is_no_number_stops_the_run() -> None:
-    """NaN updates nothing and says what to do."""
-    weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = adamw([([weight], 0.1)], OptimizerRecipe())
-
-    with pytest.raises(Diverged, match="learning rate"):
-        take_step(optimizer, [lambda: weight.sum() * math.nan], factor=1.0, clip=1.0)
-    assert weight.item() == 1.0

@@ -84,7 +84,7 @@ def zero(workshop: Workshop) -> Path:
 @pytest.fixture(scope="module")
 def reward_model(workshop: Workshop) -> Path:
     out = workshop.directory / "reward"
-    reward.main(workshop.options(snapshot=workshop.snapshot.directory, out=out))
+    reward.main(workshop.options(data=workshop.snapshot.directory, out=out))
     return out
 
 
@@ -92,7 +92,7 @@ def reward_model(workshop: Workshop) -> Path:
 def candidate(workshop: Workshop, zero: Path) -> Path:
     """A trained adapter, published."""
     out = workshop.directory / "candidate"
-    dpo.main(workshop.options(snapshot=workshop.snapshot.directory, init=zero, reference=zero, out=out))
+    dpo.main(workshop.options(data=workshop.snapshot.directory, init_adapter=zero, out=out))
     artifacts = workshop.directory / "artifacts"
     publish.main(workshop.options(adapter=out, parent=zero, snapshot=workshop.snapshot.directory, artifacts=artifacts))
     (found,) = [path for path in workshop.adapters.iterdir() if path != zero]
@@ -129,8 +129,8 @@ def test_the_reward_model_reports_what_it_is_worth(reward_model: Path, workshop:
 
 def test_a_second_judge_is_another_model(workshop: Workshop, reward_model: Path, tmp_path: Path) -> None:
     """Trained on the judge fold with a seed of its own it is independent of the reward model."""
-    options = workshop.options(snapshot=workshop.snapshot.directory, out=tmp_path, folds="judge,optimize", seed=9)
-    reward.main(options)
+    options = workshop.options(data=workshop.snapshot.directory, out=tmp_path, folds="judge,optimize")
+    reward.main([*options, "--set", "seed=9"])
 
     assert json.loads((tmp_path / "reward.json").read_text())["seed"] == 9
     assert (tmp_path / "head.safetensors").read_bytes() != (reward_model / "head.safetensors").read_bytes()
@@ -154,7 +154,7 @@ def test_a_candidate_is_published_with_its_probe(workshop: Workshop, zero: Path,
 
 def test_training_again_gives_the_same_bytes(workshop: Workshop, zero: Path, candidate: Path, tmp_path: Path) -> None:
     """Same snapshot, recipe and seed: the same adapter, so the same hash; publishing it again leaves one directory."""
-    dpo.main(workshop.options(snapshot=workshop.snapshot.directory, init=zero, reference=zero, out=tmp_path / "again"))
+    dpo.main(workshop.options(data=workshop.snapshot.directory, init_adapter=zero, out=tmp_path / "again"))
     artifacts = workshop.directory / "artifacts"
     options = {"parent": zero, "snapshot": workshop.snapshot.directory, "artifacts": artifacts}
     publish.main(workshop.options(adapter=tmp_path / "again", **options))
@@ -193,8 +193,8 @@ def test_a_policy_against_itself_has_no_kl(workshop: Workshop, zero: Path, rewar
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"trains_policy": False}, "0 votes may train the policy"),
-        ({"tie": True}, "0 votes may train the policy"),
+        ({"trains_policy": False}, "0 usable votes"),
+        ({"tie": True}, "0 usable votes"),
         ({"chosen_token_ids": [7, 3], "rejected_token_ids": [7, 3]}, "0 usable votes"),
         ({"chosen_token_ids": [7, 3]}, "same chosen answer"),
     ],
@@ -207,14 +207,14 @@ def test_a_snapshot_that_cannot_teach_is_skipped(
     snapshot = cut(tmp_path, rows, workshop.shapes)
 
     with pytest.raises(Skipped, match=reason):
-        dpo.main(workshop.options(snapshot=snapshot.directory, init=zero, reference=zero, out=tmp_path / "out"))
+        dpo.main(workshop.options(data=snapshot.directory, init_adapter=zero, out=tmp_path / "out"))
 
 
 def test_ties_alone_make_no_reward_model(workshop: Workshop, tmp_path: Path) -> None:
     snapshot = cut(tmp_path, [pair_row(number, fold="optimize", tie=True) for number in range(40)], workshop.shapes)
 
-    with pytest.raises(Skipped, match="0 votes prefer one answer"):
-        reward.main(workshop.options(snapshot=snapshot.directory, out=tmp_path / "out"))
+    with pytest.raises(Skipped, match="0 usable votes prefer one answer"):
+        reward.main(workshop.options(data=snapshot.directory, out=tmp_path / "out"))
 
 
 def test_a_snapshot_of_another_base_is_refused(workshop: Workshop, zero: Path, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_snapshot_of_another_base_is_refused(workshop: Workshop, zero: Path, t
     snapshot = cut(tmp_path, [pair_row(0)], other)
 
     with pytest.raises(UsageError, match="belongs to another base"):
-        dpo.main(workshop.options(snapshot=snapshot.directory, init=zero, reference=zero, out=tmp_path / "out"))
+        dpo.main(workshop.options(data=snapshot.directory, init_adapter=zero, out=tmp_path / "out"))
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -242,7 +242,7 @@ def test_a_wrong_command_is_one_line_and_status_2(
     workshop: Workshop, change: Callable[[list[str]], list[str]], message: str
 ) -> None:
     """Said before torch is loaded: these tests would notice five seconds each."""
-    options = workshop.options(snapshot=workshop.snapshot.directory, out="out")
+    options = workshop.options(data=workshop.snapshot.directory, out="out")
 
     result = run("training.reward", *change(options))
 
@@ -255,10 +255,10 @@ def test_skipping_is_status_3_with_its_reason(workshop: Workshop, zero: Path, tm
     """The worker reads the reason from the last line on stdout."""
     snapshot = cut(tmp_path, [pair_row(0)], workshop.shapes)
 
-    result = run("training.dpo", *workshop.options(snapshot=snapshot.directory, init=zero, reference=zero, out="out"))
+    result = run("training.dpo", *workshop.options(data=snapshot.directory, init_adapter=zero, out="out"))
 
     assert result.returncode == 3
-    assert "votes may train the policy" in json.loads(result.stdout.splitlines()[-1])["skipped"]
+    assert "usable votes prefer one answer" in json.loads(result.stdout.splitlines()[-1])["skipped"]
 
 
 @pytest.mark.parametrize("program", ["reward", "dpo", "publish", "evaluate"])

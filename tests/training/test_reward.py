@@ -19,7 +19,7 @@ TEXTS = [Text(prompt=[4, EOS, 31, EOS, 5], completion=[40, 41, EOS]), Text(promp
 
 
 def recipe(head: str, **changes: object) -> Recipe:
-    reward = RewardRecipe(head=head, learning_rate=1e-2, head_learning_rate=1e-2, epochs=8, batch_pairs=16)
+    reward = RewardRecipe(head=head, learning_rate=1e-2, head_learning_rate=1e-2, epochs=8, batch_rows=16)
     return Recipe(precision="float32", lora=LORA, reward=reward, **changes)
 
 
@@ -97,11 +97,10 @@ def test_head_and_adapter_have_gradients_and_are_saved(qwen: SharedBase, head: s
     """Both get a gradient, and what is read back gives the same scores (a head that is not saved would not)."""
     votes = pairs(16)
     model, _ = reward_fit.fit(qwen, votes, recipe(head), seed=0)
-    (share,) = reward_fit.step_losses(
-        model, votes, reward_fit._surprise(model, votes, recipe(head)), range(16), recipe(head)
-    )
+    surprise = reward_fit.surprise_of(model, votes, recipe(head))
+    (compute,) = reward_fit.shares(model, votes, surprise, recipe(head), range(16))
     with qwen.acting("reward"):
-        share().backward()
+        compute().loss.backward()
     gradients = [p.grad for p in (*model.head.parameters(), *qwen.parameters("reward").values())]
     assert all(gradient is not None for gradient in gradients)
     assert sum(gradient.abs().sum() for gradient in gradients[: len(list(model.head.parameters()))]) > 0
@@ -122,7 +121,7 @@ def card(model: RewardModel, base: SharedBase) -> RewardCard:
         mean=model.mean,
         sd=model.sd,
         base_sha256=base.base_sha256,
-        snapshot="",
+        data="",
         folds=["optimize"],
         seed=0,
         pairs=16,
@@ -171,14 +170,15 @@ def test_micro_batches_change_no_gradient(qwen: SharedBase, head: str) -> None:
     gradients = []
     for tokens in (10_000, 1):
         settings = recipe(head, micro_batch_tokens=tokens)
-        shares = reward_fit.step_losses(model, votes, reward_fit._surprise(model, votes, settings), range(8), settings)
+        surprise = reward_fit.surprise_of(model, votes, settings)
+        shares = reward_fit.shares(model, votes, surprise, settings, range(8))
         assert len(shares) == (1 if tokens > 1 else 8)
         parameters = [*qwen.parameters("reward").values(), *model.head.parameters()]
         for parameter in parameters:
             parameter.grad = None
         with qwen.acting("reward"):
-            for share in shares:
-                share().backward()
+            for compute in shares:
+                compute().loss.backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters]))
 
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)

@@ -34,6 +34,6 @@ def test_stages_follow_the_recipe(tmp_path):
         "evaluate": "training.evaluate",
     }
     assert all(importlib.util.find_spec(program) for program in programs.values())
-    assert commands["judge"][-4:] == ["--folds", "judge", "--seed", "4"]
+    assert commands["judge"][-4:] == ["--folds", "judge", "--set", "seed=4"]
     assert str(tmp_path / "adapters" / ADAPTER) in commands["evaluate"]
     assert str(round_.finished("judge")) in commands["evaluate"]
