@@ -3,10 +3,11 @@
 
 PLUMBLINE := .venv/bin/plumbline
 PYTEST := .venv/bin/pytest
+METHOD := dpo
 FAST := not engine and not faults and not browser
 
-demo: setup  ## the main job, visibly; then the stack stays up until Ctrl-C
-	$(PLUMBLINE) demo
+demo: setup  ## the main job, visibly; then the stack stays up until Ctrl-C. METHOD=ppo trains by PPO instead of DPO
+	$(PLUMBLINE) demo --method $(METHOD)
 
 up: setup  ## the stack alone
 	$(PLUMBLINE) up

@@ -13,7 +13,7 @@ POLICY_STATES = PREFIX + "policy-states"  # hash: version -> state
 AUDIT = PREFIX + "audit"  # stream: one entry per change of the registry
 
 FEEDBACK = PREFIX + "feedback"  # stream: one Feedback event (JSON) per entry, never edited
-FEEDBACK_COUNTS = PREFIX + "feedback-counts"  # hash: kind -> events; "preference" counts votes
+FEEDBACK_COUNTS = PREFIX + "feedback-counts"  # hash: kind -> events of people; "ai_" + kind -> of AIs
 PROMPTS = PREFIX + "prompts"  # stream: prompts of consented traffic, for the gate; trimmed by length
 RUNS = PREFIX + "runs"  # sorted set: run id by creation time
 SCHEDULER = PREFIX + "scheduler"  # hash: what `plumbline status` shows of the next round

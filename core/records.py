@@ -123,6 +123,8 @@ class Comparison(Record):
 
 Kind = Literal["thumb", "preference"]
 PreferenceValue = Literal["a", "b", "tie"]
+RaterKind = Literal["human", "ai", "ai_self"]
+"""Who voted: a person, another model, or (`ai_self`) a model that is the policy in training or descends from it."""
 
 
 class Target(Record):
@@ -148,6 +150,7 @@ class Feedback(Record):
     value: Literal[1, -1] | PreferenceValue
     """`thumb`: 1 or -1. `preference`: which side, or `tie`."""
     rater: str | None = None
+    rater_kind: RaterKind = "human"
     created_at: float
     """Redis's clock, set by the vote script."""
     supersedes: str | None = None
@@ -162,31 +165,39 @@ class Feedback(Record):
 # --- training -----------------------------------------------------------------------------------------------------
 
 Fold = Literal["optimize", "judge", "test"]
+Method = Literal["dpo", "ppo"]
+"""How the service trains its candidates."""
 
 
 class SnapshotManifest(Record):
     """An immutable training set: what lies beside its Parquet files. Its id is a hash over the canonical rows.
 
     Example:
-        SnapshotManifest(id="5d41402a…", created=1790000100.0, first_event="0-1", last_event="1790000099-0",
-            rows=512, rows_by_fold={"optimize": 361, "judge": 99, "test": 52}, policy_rows=361,
-            prompts=640, dropped={"tie": 31, "superseded": 4}, thumbs=210, live_version=0)
+        SnapshotManifest(id="5d41402a…", created=1790000100.0, last_event="1790000099-0",
+            rows=512, rows_by_fold={"optimize": 361, "judge": 99, "test": 52}, policy_rows=361, thumbs=210,
+            policy_thumbs=140, prompts=640, dropped={"tie": 31, "superseded": 4}, live_version=0, …)
     """
 
+    schema_version: int = Field(2, alias="schema")
+    """1: without a table of thumbs and without the kind of a row's rater."""
     id: str
     created: float
     last_event: str
     """Stream id of the newest event that was looked at: a snapshot is a function of the log up to here."""
     rows: int
+    """Preference pairs."""
     rows_by_fold: dict[Fold, int]
+    """The same."""
     policy_rows: int
-    """Rows that may train the policy: of the optimize fold, fresh enough, not yet used by the live policy."""
+    """Pairs that may train the policy: of the optimize fold, fresh enough, not yet used by the live policy."""
     prompts: int
     """Distinct prompts for rollouts and for the gate."""
     dropped: dict[str, int]
-    """Votes that gave no preference pair, by reason."""
+    """Votes that gave no row or no policy row, by reason; those of thumbs begin with `thumb_`."""
     thumbs: int
-    """Stored and counted; they train nothing yet."""
+    """Rows of thumbs; in schema 1, thumbs that were given."""
+    policy_thumbs: int = 0
+    """Thumbs that may train the policy; besides what holds for pairs, their completions stand in no pair."""
     live_version: int
     base_sha256: str
     tokenizer_sha256: str
@@ -214,7 +225,7 @@ class Run(Record):
     snapshot: str
     parent: int
     """The policy version that the candidate starts from and is measured against."""
-    method: Literal["dpo"] = "dpo"
+    method: Method = "dpo"
     recipe: str
     """The resolved training/recipe.py Recipe, as JSON."""
     state: RunState
@@ -294,7 +305,7 @@ class PolicyVersion(Record):
     base_sha256: str
     adapter_sha256: str
     """Names the directory adapters/{sha256}/ under the artifacts."""
-    method: Literal["zero", "dpo"]
+    method: Literal["zero"] | Method
     snapshot: str | None = None
     run: str | None = None
     gate: GateReport | None = None

@@ -50,11 +50,11 @@ def cut_snapshot(
     return snapshot.write(
         directory,
         pairs=found.pairs,
+        thumbs=found.thumbs,
         prompts=found.prompts,
         created=now(),
         last_event=votes[-1].entry if votes else _BEFORE_ALL,
         dropped=found.dropped,
-        thumbs=found.thumbs,
         live_version=state.live,
         base_sha256=base_sha256,
         tokenizer_sha256=tokenizer_sha256,

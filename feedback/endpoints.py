@@ -51,5 +51,6 @@ def _ballot(body: FeedbackRequest) -> Ballot:
         kind=body.kind,
         value=body.value,
         rater=body.rater.id if body.rater else None,
+        rater_kind=body.rater.kind if body.rater else "human",
         comment=body.comment,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core.errors import InvalidRequest
-from core.records import Feedback, Kind, Message, Target
+from core.records import Feedback, Kind, Message, RaterKind, Target
 from feedback.schemas import Value
 
 _KIND_OF = {"completion": "thumb", "comparison": "preference"}
@@ -24,6 +24,7 @@ class Ballot:
     value: Value
     rater: str | None
     comment: str | None
+    rater_kind: RaterKind = "human"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +63,7 @@ def digest(ballot: Ballot) -> str:
     """Says whether two requests under one `Idempotency-Key` are the same; the minted id is not part of it."""
     target = ballot.target
     said = [target.type, target.id, target.choice_index, ballot.kind, ballot.value, ballot.rater, ballot.comment]
+    said += [ballot.rater_kind] if ballot.rater_kind != "human" else []  # digests from before there were other raters
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from core.records import Feedback, Kind, PreferenceValue, policy_name
+from core.records import Feedback, Kind, PreferenceValue, RaterKind, policy_name
 
 
 def _encodable(text: str) -> str:
@@ -34,9 +34,11 @@ class TargetBody(_Body):
 
 
 class RaterBody(_Body):
-    """Who votes, when it is not who chatted: `{"id": "user-7"}`."""
+    """Who votes, when it is not who chatted: `{"id": "user-7"}`, or `{"id": "judge-1", "kind": "ai"}`."""
 
     id: Annotated[Text, Field(min_length=1, max_length=128)]
+    kind: RaterKind = "human"
+    """`ai_self` is an AI that is the policy in training, or descends from it."""
 
 
 class FeedbackRequest(_Body):

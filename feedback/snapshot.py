@@ -1,9 +1,10 @@
 """Snapshots: immutable training sets, named by what is in them.
 
-    snapshots/{id}/pairs.parquet    prompts.parquet    manifest.json (SnapshotManifest)
+    snapshots/{id}/pairs.parquet    thumbs.parquet    prompts.parquet    manifest.json (SnapshotManifest)
 
 The id is a SHA-256 over the canonical JSON of the rows, sorted: not over Parquet bytes, which change with the writer's
 version. The same votes give the same id on any machine, and `read` refuses a directory whose rows say otherwise.
+Snapshots of schema 1 have no thumbs, and all their raters are people; they are read as such.
 This is the only module of `feedback` that `training` imports, so it imports no other.
 """
 
@@ -18,15 +19,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from core.errors import UsageError
-from core.records import Fold, Message, SnapshotManifest
+from core.records import Fold, Message, RaterKind, SnapshotManifest
 
-PAIRS, PROMPTS, MANIFEST = "pairs.parquet", "prompts.parquet", "manifest.json"
+PAIRS, THUMBS, PROMPTS, MANIFEST = "pairs.parquet", "thumbs.parquet", "prompts.parquet", "manifest.json"
 _OPTIMIZE, _JUDGE = 70, 20  # percent; the rest is the test fold
 
 
@@ -64,11 +66,45 @@ class PairRow:
     weight: float
     rater: str
     """A keyed hash; `-` for nobody in particular."""
+    rater_kind: RaterKind = "human"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ThumbRow:
+    """One thumb on one completion.
+
+    Example:
+        ThumbRow(feedback_id="fb_41ab…", completion_id="chatcmpl-77f0…", created_at=1790000004.7, cluster="ab12…",
+            fold="optimize", prompt='[{"role":"user","content":"A dog is"}]', prompt_token_ids=[1, 65, 301],
+            completion_token_ids=[70, 4], completion_text="a pet", version=3, up=True, trains_policy=True,
+            weight=1.0, rater="5d41…")
+    """
+
+    feedback_id: str
+    completion_id: str
+    created_at: float
+    cluster: str
+    """See `cluster_of`: pairs and thumbs of one cluster stand in one fold."""
+    fold: Fold
+    prompt: str
+    """The messages as JSON."""
+    prompt_token_ids: list[int]
+    completion_token_ids: list[int]
+    """As sampled, with the end-of-text token; never re-encoded from text."""
+    completion_text: str
+    version: int
+    up: bool
+    trains_policy: bool
+    """As for pairs, and the completion stands in no pair of the snapshot: it would teach the same thing twice."""
+    weight: float
+    rater: str
+    """A keyed hash; `-` for nobody in particular."""
+    rater_kind: RaterKind = "human"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptRow:
-    """One distinct prompt of real traffic: for the gate (folds judge and test) and, later, for rollouts."""
+    """One distinct prompt of real traffic: for the gate (folds judge and test) and for rollouts (fold optimize)."""
 
     cluster: str
     fold: Fold
@@ -78,11 +114,12 @@ class PromptRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """A snapshot on disk, with its rows: pairs in the order of their votes, prompts in the order of their clusters."""
+    """A snapshot on disk, with its rows: those of votes in the votes' order, prompts in the order of clusters."""
 
     directory: Path
     manifest: SnapshotManifest
     pairs: list[PairRow]
+    thumbs: list[ThumbRow]
     prompts: list[PromptRow]
 
 
@@ -107,12 +144,20 @@ def fold_of(salt: bytes, cluster: str) -> Fold:
     return "judge" if percentile < _OPTIMIZE + _JUDGE else "test"
 
 
-def content_id(pairs: Iterable[PairRow], prompts: Iterable[PromptRow]) -> str:
+def content_id(
+    pairs: Iterable[PairRow], thumbs: Iterable[ThumbRow], prompts: Iterable[PromptRow], *, schema: int = 2
+) -> str:
     """SHA-256 over the canonical rows, independent of their order."""
+    tables: dict[str, Iterable[PairRow] | Iterable[ThumbRow] | Iterable[PromptRow]]
+    tables = (
+        {"pairs": pairs, "thumbs": thumbs, "prompts": prompts} if schema > 1 else {"pairs": pairs, "prompts": prompts}
+    )
+    unknown = {"rater_kind"} if schema == 1 else set()
     total = hashlib.sha256()
-    for name, rows in (("pairs", pairs), ("prompts", prompts)):
+    for name, rows in tables.items():
         total.update(f"{name}\n".encode())
-        for line in sorted(_canonical(dataclasses.asdict(row)) for row in rows):
+        fields = (dataclasses.asdict(row) for row in rows)
+        for line in sorted(_canonical({key: row[key] for key in row.keys() - unknown}) for row in fields):
             total.update(line + b"\n")
     return total.hexdigest()
 
@@ -121,11 +166,11 @@ def write(
     parent: Path,
     *,
     pairs: Sequence[PairRow],
+    thumbs: Sequence[ThumbRow] = (),
     prompts: Sequence[PromptRow],
     created: float,
     last_event: str,
     dropped: dict[str, int],
-    thumbs: int,
     live_version: int,
     base_sha256: str,
     tokenizer_sha256: str,
@@ -137,7 +182,7 @@ def write(
     """
     folds = Counter(row.fold for row in pairs)
     manifest = SnapshotManifest(
-        id=content_id(pairs, prompts),
+        id=content_id(pairs, thumbs, prompts),
         created=created,
         last_event=last_event,
         rows=len(pairs),
@@ -145,7 +190,8 @@ def write(
         policy_rows=sum(row.trains_policy for row in pairs),
         prompts=len(prompts),
         dropped=dropped,
-        thumbs=thumbs,
+        thumbs=len(thumbs),
+        policy_thumbs=sum(row.trains_policy for row in thumbs),
         live_version=live_version,
         base_sha256=base_sha256,
         tokenizer_sha256=tokenizer_sha256,
@@ -155,7 +201,7 @@ def write(
         parent.mkdir(parents=True, exist_ok=True)
         temporary = parent / f".{manifest.id}.{secrets.token_hex(4)}"
         try:
-            _write_files(temporary, pairs, prompts, manifest)
+            _write_files(temporary, pairs, thumbs, prompts, manifest)
             _rename(temporary, final)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -170,13 +216,15 @@ def read(directory: Path) -> Snapshot:
     """
     try:
         manifest = SnapshotManifest.model_validate_json((directory / MANIFEST).read_text())
+        schema = manifest.schema_version
         pairs = [PairRow(**row) for row in pq.read_table(directory / PAIRS).to_pylist()]
+        thumbs = [ThumbRow(**row) for row in pq.read_table(directory / THUMBS).to_pylist()] if schema > 1 else []
         prompts = [PromptRow(**row) for row in pq.read_table(directory / PROMPTS).to_pylist()]
     except (OSError, ValidationError, TypeError, pa.ArrowException) as error:
         raise UsageError(f"{directory} is not a readable snapshot: {error}") from None
-    if (found := content_id(pairs, prompts)) != manifest.id:
+    if (found := content_id(pairs, thumbs, prompts, schema=schema)) != manifest.id:
         raise UsageError(f"{directory}: the rows hash to {found[:12]}, not to {manifest.id[:12]}: they were changed.")
-    return Snapshot(directory=directory, manifest=manifest, pairs=pairs, prompts=prompts)
+    return Snapshot(directory=directory, manifest=manifest, pairs=pairs, thumbs=thumbs, prompts=prompts)
 
 
 def read_manifest(directory: Path) -> SnapshotManifest:
@@ -192,22 +240,33 @@ def read_manifest(directory: Path) -> SnapshotManifest:
 
 
 _IDS = pa.list_(pa.int32())
-_ARROW = {str: pa.string(), float: pa.float64(), int: pa.int32(), bool: pa.bool_(), list[int]: _IDS, Fold: pa.string()}
+_WORD = pa.string()
+_ARROW: dict[Any, Any] = {str: _WORD, float: pa.float64(), int: pa.int32(), bool: pa.bool_(), list[int]: _IDS}
+_ARROW |= {Fold: _WORD, RaterKind: _WORD}
+_Vote = TypeVar("_Vote", PairRow, ThumbRow)
 
 
 def _write_files(
-    directory: Path, pairs: Sequence[PairRow], prompts: Sequence[PromptRow], manifest: SnapshotManifest
+    directory: Path,
+    pairs: Sequence[PairRow],
+    thumbs: Sequence[ThumbRow],
+    prompts: Sequence[PromptRow],
+    manifest: SnapshotManifest,
 ) -> None:
     directory.mkdir()
-    in_order = sorted(pairs, key=lambda row: (row.created_at, row.feedback_id))
-    pq.write_table(_table(PairRow, in_order), directory / PAIRS)
+    pq.write_table(_table(PairRow, _in_order(pairs)), directory / PAIRS)
+    pq.write_table(_table(ThumbRow, _in_order(thumbs)), directory / THUMBS)
     pq.write_table(_table(PromptRow, sorted(prompts, key=lambda row: row.cluster)), directory / PROMPTS)
     (directory / MANIFEST).write_text(manifest.to_json() + "\n")
-    for name in (PAIRS, PROMPTS, MANIFEST, "."):
+    for name in (PAIRS, THUMBS, PROMPTS, MANIFEST, "."):
         _fsync(directory / name)
 
 
-def _table(kind: type[PairRow] | type[PromptRow], rows: Sequence[PairRow] | Sequence[PromptRow]) -> pa.Table:
+def _in_order(rows: Iterable[_Vote]) -> list[_Vote]:
+    return sorted(rows, key=lambda row: (row.created_at, row.feedback_id))
+
+
+def _table(kind: Any, rows: Sequence[PairRow] | Sequence[ThumbRow] | Sequence[PromptRow]) -> pa.Table:
     schema = pa.schema([(field.name, _ARROW[field.type]) for field in dataclasses.fields(kind)])
     return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)
 

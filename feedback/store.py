@@ -111,7 +111,7 @@ def _unavailable_when_away() -> Iterator[None]:
 
 
 def count_votes(client: redis.Redis) -> int:
-    """Preference votes ever, superseded ones included."""
+    """Preference votes of people ever, superseded ones included. An AI's start no round."""
     return int(cast(str | None, client.hget(keys.FEEDBACK_COUNTS, "preference")) or 0)
 
 

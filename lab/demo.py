@@ -16,6 +16,7 @@ from pathlib import Path
 from openai import AsyncOpenAI
 
 from core.errors import PlumblineError
+from core.records import Method
 from core.settings import Settings
 from lab import arena, display
 from lab.arena import Arena
@@ -27,24 +28,32 @@ from lab.raters import Raters, http_client
 from lab.report import Control, Example, Report, RoundFigures, Versus, render, win_fields
 from lab.round import RunningStack, Scene, play_round, timed
 from lab.world import Prompt, prompt_pools, sample_prompts
+from training.recipe import Recipe, load_recipe
 
 _SHOWN_PROMPT = "A dog is"
 _SHOWN_KINDS = ("fact", "harm")
 
 
-async def main(settings: Settings, *, exit_after: bool, json_path: Path | None) -> int:
+async def main(settings: Settings, *, method: Method, exit_after: bool, json_path: Path | None) -> int:
     """The whole demo. Returns the exit status: 0 if every stage worked, else 1.
+
+    Args:
+        method: how the candidates are trained.
 
     Raises:
         PlumblineError: a stage did not come about; says which, and what to do.
     """
     from plumbline.stack import Stack
 
-    config, shown, seconds = load_demo_config(), Display(display.console()), dict[str, float]()
+    config = load_demo_config()
+    if method == "ppo":
+        config = config.model_copy(update={"min_votes": config.min_votes_ppo})
+    shown, seconds = Display(display.console()), dict[str, float]()
     with shown, timed(seconds, "base model"):
         base = await build_base(settings.directory, shown)
     with shown, timed(seconds, "start"):
-        stack = Stack(demo_settings(settings, config, base), report=shown.say)
+        recipe = demo_recipe(settings.directory, method)
+        stack = Stack(demo_settings(settings, config, base, recipe=recipe), report=shown.say)
         await stack.start()
     try:
         return await run(stack, config, shown, seconds, exit_after=exit_after, json_path=json_path)
@@ -70,11 +79,23 @@ async def build_base(home: Path, shown: Display) -> Path:
         shown.end("building the base model")
 
 
-def demo_settings(settings: Settings, config: DemoConfig, base: Path) -> Settings:
+def demo_recipe(home: Path, method: Method) -> Path:
+    """The recipe that the service is started with: the demo's own, or a copy of it for another method."""
+    recipe = load_recipe(DEMO_FILE)
+    if method == recipe.method:
+        return DEMO_FILE
+    changed = recipe.model_dump(mode="json") | {"method": method, "judge": "own"}
+    path = home / f"demo-{method}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(Recipe.model_validate(changed).model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def demo_settings(settings: Settings, config: DemoConfig, base: Path, *, recipe: Path = DEMO_FILE) -> Settings:
     """The service's settings during the demo: its base, its recipe, and rounds that start soon."""
     update = {
         "base": str(base),
-        "recipe": str(DEMO_FILE),
+        "recipe": str(recipe),
         "min_votes": config.min_votes,
         "check_interval_s": config.check_interval_s,
     }

@@ -21,6 +21,8 @@ class DemoConfig(BaseModel):
     rounds: int = Field(ge=1)
     min_votes: int = Field(ge=1)
     """New comparison votes that start a round: the service's setting of that name during the demo."""
+    min_votes_ppo: int = Field(ge=1)
+    """The same with PPO, whose judge learns from a fifth of the votes only."""
     check_interval_s: float = Field(gt=0)
     """How often the scheduler counts, likewise."""
     votes_timeout_s: float = Field(gt=0)

@@ -183,7 +183,7 @@ def _figures(
         method=run.method,
         votes=manifest.rows - (before.rows if before else 0),
         votes_to_date=manifest.rows,
-        policy_rows=manifest.policy_rows,
+        policy_rows=manifest.policy_rows if run.method == "dpo" else 0,  # PPO's policy sees prompts only
         dropped={reason: count for reason, count in new_drops.items() if count > 0},
         thumbs=manifest.thumbs - (before.thumbs if before else 0),
         rm_accuracy=_reward_accuracy(scene.stack, run),

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -17,6 +17,7 @@ from core.errors import PlumblineError, UsageError
 if TYPE_CHECKING:
     import redis
 
+    from core.records import Method
     from core.settings import Settings
 
 app = typer.Typer(
@@ -60,6 +61,7 @@ def up(
 
 @app.command()
 def demo(
+    method: Annotated[str, typer.Option(help="How candidates are trained: dpo or ppo.")] = "dpo",
     exit_: Annotated[bool, typer.Option("--exit", help="End after the table instead of staying up.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
     port: Annotated[int, typer.Option(help="Of the public listener. [env: PLUMBLINE_PORT]")] = 0,
@@ -68,7 +70,9 @@ def demo(
     """Build a small base model, serve it, and let simulated raters improve it over two rounds."""
     import lab.demo
 
-    raise typer.Exit(_run(lab.demo.main(_settings(port=port, home=home), exit_after=exit_, json_path=json_)))
+    known = _method(method)
+    settings = _settings(port=port, home=home)
+    raise typer.Exit(_run(lab.demo.main(settings, method=known, exit_after=exit_, json_path=json_)))
 
 
 @app.command()
@@ -87,6 +91,34 @@ def worker() -> None:
 def scheduler() -> None:
     """Run the scheduler alone (needs REDIS_URL and PLUMBLINE_BASE)."""
     _become("plumbline.scheduler")
+
+
+@app.command("ai-rater")
+def ai_rater(
+    url: Annotated[str, typer.Option(help="The deployment's public listener, e.g. http://localhost:8000.")],
+    judge_url: Annotated[str, typer.Option(help="An OpenAI-compatible API, with its /v1.")],
+    judge_model: Annotated[str, typer.Option(help="The judge's name there.")],
+    constitution: Annotated[Path, typer.Option(help="YAML file of principles, e.g. docs/constitution.yaml.")],
+    prompts: Annotated[Path, typer.Option(help='JSONL file of {"prompt": …}: one comparison is made of each.')],
+    judge_key: Annotated[str | None, typer.Option(help="The judge's API key.", envvar="OPENAI_API_KEY")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Comparisons under way at a time.")] = 4,
+    allow_self_judge: Annotated[bool, typer.Option(help="Even if the judge is a policy of ours.")] = False,
+) -> None:
+    """Let another model judge comparisons by a written constitution (RLAIF). Snapshots give it at most 30 % of rows."""
+    from feedback import ai_rater as rater
+
+    work = rater.run(
+        url=url,
+        judge_url=judge_url,
+        judge_model=judge_model,
+        judge_key=judge_key,
+        constitution=constitution,
+        prompts=prompts,
+        concurrency=concurrency,
+        allow_self_judge=allow_self_judge,
+    )
+    outcomes = asyncio.run(work)
+    typer.echo(", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "no prompts")
 
 
 @app.command()
@@ -211,9 +243,12 @@ def _trainer(name: str, text: str) -> None:
         os.execv(sys.executable, [sys.executable, "-m", f"training.{name}", *context.args])
 
 
-_trainer("reward", "Train a reward model on a snapshot (`plumbline train reward --help`).")
-_trainer("dpo", "Train a candidate by DPO on a snapshot (`plumbline train dpo --help`).")
-_trainer("evaluate", "Measure a candidate against the live policy and put it to the gate.")
+_trainer("sft", "Train a policy to imitate demonstrations, or the best of its own answers.")
+_trainer("reward", "Train a reward model on votes.")
+_trainer("dpo", "Train a policy on preference pairs, voted or of its own.")
+_trainer("kto", "Train a policy on thumbs.")
+_trainer("ppo", "Train a policy against a reward model, on completions of its own.")
+_trainer("evaluate", "Measure a policy against another one, and put it to the gate.")
 
 
 def _settings(*, base: str = "", port: int = 0, home: Path | None = None) -> "Settings":
@@ -222,6 +257,15 @@ def _settings(*, base: str = "", port: int = 0, home: Path | None = None) -> "Se
 
     given = {"base": base, "port": port, "home": home}
     return settings().model_copy(update={name: value for name, value in given.items() if value})
+
+
+def _method(name: str) -> "Method":
+    from core.records import Method
+
+    for known in get_args(Method):
+        if name == known:
+            return cast("Method", known)
+    raise UsageError(f"--method is {' or '.join(get_args(Method))}, not {name!r}.")
 
 
 def _deployment() -> "Settings":

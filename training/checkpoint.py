@@ -15,8 +15,7 @@ from typing import Any
 import torch
 
 from core.errors import UsageError
-
-FILE = "checkpoint.pt"
+from training.program import CHECKPOINT
 
 
 class Checkpoint:
@@ -28,10 +27,14 @@ class Checkpoint:
     """
 
     def __init__(self, directory: Path, *, identity: str, every_s: float) -> None:
-        self._path = directory / FILE
+        self._path = directory / CHECKPOINT
         self._identity = identity
         self._every_s = every_s
         self._written = time.monotonic()
+
+    def part(self, name: str) -> "Checkpoint":
+        """Of one of several trainings that together make this one, in a directory of its own."""
+        return Checkpoint(self._path.parent / name, identity=self._identity, every_s=self._every_s)
 
     def load(self) -> dict[str, Any] | None:
         """The last state, or None at the beginning.

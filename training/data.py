@@ -8,9 +8,13 @@ from the padding id, so padding with the end-of-text token is as good as any oth
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from training.devices import devices
+from training.packing import Layout, pack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +77,8 @@ class Batch:
     """bool (B, T): the token exists."""
     completion_mask: Tensor
     """bool (B, T): it belongs to the completion; the sampled end-of-text token does."""
+    layout: Layout | None = None
+    """Where the same tokens take less room than here; None computes them as they stand."""
 
     @property
     def position_ids(self) -> Tensor:
@@ -90,10 +96,12 @@ def collate(texts: Sequence[Text], *, padding_id: int = 0, device: torch.device 
         token_ids[row, : len(text)] = torch.tensor(text.prompt + text.completion)
         attention_mask[row, : len(text)] = True
         completion_mask[row, len(text.prompt) : len(text)] = True
+    layout = pack([(text.prompt, text.completion) for text in texts])
     return Batch(
         token_ids=token_ids.to(device),
         attention_mask=attention_mask.to(device),
         completion_mask=completion_mask.to(device),
+        layout=layout.to(device) if layout is not None else None,
     )
 
 
@@ -102,18 +110,33 @@ def both_sides(pairs: Sequence[Pair]) -> list[Text]:
     return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
 
 
-def micro_batches(lengths: Sequence[int], indices: Iterable[int], *, tokens: int) -> list[list[int]]:
-    """Groups rows of like length so that rows × longest ≤ `tokens`; a single longer row stands alone.
+def micro_batches(lengths: Sequence[int], indices: Iterable[int], *, tokens: int | None) -> list[list[int]]:
+    """Groups rows of like length so that rows × longest ≤ `tokens`; a single longer row stands alone. None leaves the
+    number to the device.
+
+    On several devices there are at least as many groups as devices, where there are as many rows.
 
     Example: `micro_batches([5, 2, 5, 1], [0, 1, 2, 3], tokens=10)` is `[[3, 1], [0, 2]]`.
     """
+    tokens = tokens or (16384 if torch.cuda.is_available() else 4096)
     groups: list[list[int]] = []
     for index in sorted(indices, key=lambda i: (lengths[i], i)):
         if groups and (len(groups[-1]) + 1) * lengths[index] <= tokens:
             groups[-1].append(index)
         else:
             groups.append([index])
-    return groups
+    return split(groups, parts=devices().count)
+
+
+def split(groups: Sequence[list[int]], *, parts: int) -> list[list[int]]:
+    """Halves the largest group until there are `parts`: `split([[1, 2, 3], [4]], parts=3)` is `[[1], [4], [2, 3]]`."""
+    found = list(groups)
+    while len(found) < parts and any(len(group) > 1 for group in found):
+        largest = max(range(len(found)), key=lambda i: len(found[i]))
+        middle = len(found[largest]) // 2
+        found[largest], rest = found[largest][:middle], found[largest][middle:]
+        found.append(rest)
+    return found
 
 
 def optimizer_steps(rows: int, *, batch: int, epochs: int, seed: int) -> list[list[int]]:
@@ -153,4 +176,24 @@ def usable(pairs: Iterable[Pair], *, max_length: int) -> tuple[list[Pair], dict[
             dropped["identical"] += 1
         else:
             kept.append(pair)
+    return kept, {reason: count for reason, count in dropped.items() if count}
+
+
+Row = TypeVar("Row", Thumb, Demonstration)
+
+
+def usable_texts(rows: Iterable[Row], *, max_length: int) -> tuple[list[Row], dict[str, int]]:
+    """`usable` for rows of one text: drops those that are empty or too long.
+
+    Returns:
+        The others, and how many were dropped, by reason.
+    """
+    kept, dropped = [], {"empty": 0, "overlong": 0}
+    for row in rows:
+        if not (row.text.prompt and row.text.completion):
+            dropped["empty"] += 1
+        elif len(row) > max_length:
+            dropped["overlong"] += 1
+        else:
+            kept.append(row)
     return kept, {reason: count for reason, count in dropped.items() if count}

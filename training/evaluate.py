@@ -1,6 +1,8 @@
 """python -m training.evaluate: a candidate, the live version and a judge → evaluation.json and gate.json.
 
-The candidate's parent is the version that is live, so the KL to the parent is the KL to --live.
+The candidate's parent is the version that is live, so the KL to the parent is the KL to --live. By hand, without
+--live, the base itself is the opponent; --data may be a file with prompts instead of a snapshot. --best-of n also
+measures the cheapest way to a better answer: n samples of the opponent, of which the judge takes one.
 """
 
 import argparse
@@ -9,44 +11,87 @@ from pathlib import Path
 
 from core.adapters import base_shapes
 from feedback import snapshot as snapshots
+from feedback.snapshot import Snapshot
 from training import gate, program
+from training.gate import Evaluation
 from training.program import Skipped
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = program.parser("evaluate", __doc__)
-    arguments.add_argument("--snapshot", type=program.snapshot_directory, required=True)
+    data = "a snapshot, or a file with prompts (.jsonl, .parquet)"
+    arguments.add_argument("--data", "--snapshot", type=program.data_path, required=True, help=data)
     arguments.add_argument("--candidate", type=program.adapter_directory, required=True)
-    arguments.add_argument("--live", type=program.adapter_directory, required=True)
-    arguments.add_argument("--live-version", type=int, required=True)
+    arguments.add_argument("--live", type=program.adapter_directory, help="the opponent (default: the base)")
+    arguments.add_argument("--live-version", type=int, default=0, help="its number, for the report")
     arguments.add_argument("--judge", type=program.reward_directory, required=True, help="a trained reward model")
+    arguments.add_argument("--best-of", type=program.several, metavar="N", help="measure best-of-N of the opponent too")
     arguments.add_argument("--out", type=Path, required=True)
     measure_and_decide(program.parse(arguments, argv))
 
 
 def measure_and_decide(options: argparse.Namespace) -> None:
     """The whole program: read, sample, judge, decide, write."""
-    snapshot = snapshots.read(options.snapshot)
+    snapshot = snapshots.read(options.data) if options.data.is_dir() else None
     shapes = base_shapes(options.base)
-    program.check_same_base(shapes, snapshot.manifest.base_sha256, "The snapshot")
+    if snapshot is not None:
+        program.check_same_base(shapes, snapshot.manifest.base_sha256, "The snapshot")
     recipe = options.recipe
     program.prepare(recipe)
-    from training import measure  # torch: only now, when the arguments are known to be right
+    from training import measure, sources  # torch: only now, when the arguments are known to be right
+    from training.encoder import Encoder
     from training.model import load_base
     from training.reward_model import load_reward_model
 
     base = load_base(options.base, base_sha256=shapes.sha256)
-    prompts = measure.gate_prompts(snapshot.prompts, recipe, context_length=base.context_length)
+    encoder = Encoder(options.base, base.eos_ids, window=base.context_length)
+    if snapshot is None:
+        prompts = measure.distinct_prompts(sources.prompts(options.data, encoder), recipe, base.context_length)
+    else:
+        prompts = measure.gate_prompts(snapshot.prompts, recipe, context_length=base.context_length)
     if not prompts:
         raise Skipped("the judge and test folds hold no prompt yet, so nothing can be compared")
     judge, card = load_reward_model(base, options.judge)
     base.load(measure.CANDIDATE, options.candidate)
-    base.load(measure.LIVE, options.live)
-    evaluation = measure.evaluate(base, judge, card, prompts, recipe, live_version=options.live_version)
-    report = gate.decide(evaluation, recipe.gate)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "evaluation.json").write_text(evaluation.model_dump_json(indent=2, by_alias=True) + "\n")
-    (options.out / "gate.json").write_text(report.model_dump_json(indent=2, by_alias=True) + "\n")
+    if options.live is not None:
+        base.load(measure.LIVE, options.live)
+    evaluation = measure.evaluate(
+        base,
+        judge,
+        card,
+        prompts,
+        recipe,
+        live=measure.LIVE if options.live is not None else None,
+        live_version=options.live_version,
+        read=encoder.read,
+        best_of=options.best_of,
+    )
+    if snapshot is not None:
+        held_out = [sources.stored(row) for row in snapshot.pairs if row.fold == "test" and not row.tie]
+        evaluation = evaluation.model_copy(update=measure.preference_accuracy(base, held_out, recipe))
+        evaluation = evaluation.model_copy(
+            update=ai_rows(snapshot, card.folds if card.data == options.data.name else [])
+        )
+    write(options.out, evaluation, recipe.gate)
+
+
+def ai_rows(snapshot: Snapshot, judge_folds: Sequence[str]) -> dict[str, int]:
+    """What AI raters had to do with it: fields of `Evaluation`."""
+    votes = [*snapshot.pairs, *snapshot.thumbs]
+    policy = [row.rater_kind for row in votes if row.trains_policy]
+    return {
+        "ai_policy_rows": sum(kind != "human" for kind in policy),
+        "ai_self_policy_rows": policy.count("ai_self"),
+        "judge_ai_rows": sum(row.rater_kind != "human" and row.fold in judge_folds for row in votes),
+    }
+
+
+def write(out: Path, evaluation: Evaluation, bounds: gate.GateBounds) -> None:
+    """evaluation.json and gate.json."""
+    report = gate.decide(evaluation, bounds)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_text(evaluation.model_dump_json(indent=2, by_alias=True) + "\n")
+    (out / "gate.json").write_text(report.model_dump_json(indent=2, by_alias=True) + "\n")
 
 
 if __name__ == "__main__":

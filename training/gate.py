@@ -1,7 +1,8 @@
 """The gate: a pure function from what was measured to a verdict with reasons. Nothing is served that did not pass.
 
-`fail` wins over `inconclusive`, which wins over `pass`; inconclusive is not a pass. Not here: refusal and safety sets,
-which need prompts of their own, and the live test on traffic, which comes after this gate.
+`fail` wins over `inconclusive`, which wins over `pass`; inconclusive is not a pass. Not here: bounds on refusals and
+safety, which need prompts of their own (the refusal rate on the gate's prompts is reported), and the live test on
+traffic, which comes after this gate.
 """
 
 import operator
@@ -25,6 +26,13 @@ class Quality(Record):
     """Share that is empty or repeats itself (training/statistics.py)."""
     mean_score: float
     """By the judge; 0 is the base's mean, 1 its standard deviation."""
+    refusal_rate: float | None = None
+    """Share that the recipe's patterns take for a refusal; None if it has none."""
+    repetition: float | None = None
+    """Mean share of a completion's 4-grams that stood in it before."""
+    distinct_1: float | None = None
+    """Different tokens over all tokens of all completions; distinct_2 the same for pairs of tokens."""
+    distinct_2: float | None = None
 
 
 class Kl(Record):
@@ -35,6 +43,21 @@ class Kl(Record):
     error: float
     """Standard error of that mean."""
     per_token: float
+
+
+class BestOf(Record):
+    """Choosing the judge's favourite of `n` samples of the live policy, against one sample of it: what a policy has to
+    beat that was trained against this judge. By the same judge, so an upper bound of what best-of-n is worth.
+
+    Example: `BestOf(n=8, win_rate=0.84, win_rate_low=0.82, win_rate_high=0.86, kl_bound=1.2)`.
+    """
+
+    n: int
+    win_rate: float
+    win_rate_low: float
+    win_rate_high: float
+    kl_bound: float
+    """log n − (n − 1)/n nats."""
 
 
 class Evaluation(Record):
@@ -66,6 +89,17 @@ class Evaluation(Record):
     kl_samples: int
     kl_to_parent: Kl
     kl_to_base: Kl
+    preference_accuracy: float | None = None
+    """Share of held-out pairs (test fold, without ties) whose chosen completion gained more over the base than the
+    rejected one: the candidate as an implicit reward model (Rafailov et al. 2023, eq. 5). None without such pairs."""
+    preference_pairs: int = 0
+    best_of: BestOf | None = None
+    ai_policy_rows: int = 0
+    """Of the snapshot's policy rows, those that an AI voted for; `ai_self_policy_rows` of them are the votes of a judge
+    that is the policy in training or descends from it (`--allow-self-judge`)."""
+    ai_self_policy_rows: int = 0
+    judge_ai_rows: int = 0
+    """Rows of AI raters that the judge was trained on: such a judge decides nothing."""
 
     @property
     def length_ratio(self) -> float:
@@ -75,9 +109,10 @@ class Evaluation(Record):
         """Every number, flat, for tables and dashboards."""
         numbers: dict[str, float] = {"length_ratio": self.length_ratio}
         for name, value in self:
-            if isinstance(value, Quality):
+            if isinstance(value, Quality | BestOf):
                 prefix = "" if name == "candidate" else f"{name}_"
-                numbers |= {f"{prefix}{key}": number for key, number in value if key != "schema_version"}
+                known = [(key, number) for key, number in value if key != "schema_version" and number is not None]
+                numbers |= {f"{prefix}{key}": float(number) for key, number in known}
             elif isinstance(value, Kl):
                 numbers |= {name: value.per_completion, f"{name}_error": value.error}
                 numbers[f"{name}_per_token"] = value.per_token
@@ -110,6 +145,7 @@ def _evidence(evaluation: Evaluation, bounds: GateBounds) -> list[Check]:
         _check("prompts", evaluation.prompts, ">=", bounds.min_prompts, weak),
         _check("completions", evaluation.completions, ">=", bounds.min_completions, weak),
         _check("kl_samples", evaluation.kl_samples, ">=", bounds.min_kl_samples, weak),
+        _check("judge_ai_rows", evaluation.judge_ai_rows, "<=", 0, weak),
     ]
 
 

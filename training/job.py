@@ -5,9 +5,13 @@ finished; the same command again goes on, or has nothing to do. Another command 
 """
 
 import argparse
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,10 @@ class Job:
     recipe: Recipe
     data: Path
     out: Path
+    """Of several processes the first one's is the directory that was asked for; the others' is thrown away, so that
+    every file is written once and no program need think of it."""
     base: SharedBase
+    base_directory: Path
     config: dict[str, Any]
     """The resolved recipe and the digests of all that goes in. No paths: they mean nothing later."""
     checkpoint: Checkpoint
@@ -91,12 +98,14 @@ def begin(name: str, options: argparse.Namespace, **facts: object) -> Job:
     anchor = getattr(options, "reference", None)
     anchor = {"init": start, "base": None}.get(str(anchor), anchor)
     adapters = {"init": start, "reference": anchor}
+    mix = getattr(options, "mix_sft", None)
     config: dict[str, Any] = {
         "program": name,
         "recipe": recipe.model_dump(mode="json"),
         "base_sha256": shapes.sha256,
         "data": _digest(options.data, shapes),
         "adapters": {role: adapter_sha256(path) for role, path in adapters.items() if path is not None},
+        "mix_sft": sources.digest(mix) if mix is not None else None,
         "options": facts,
         "versions": {package.__name__: package.__version__ for package in (torch, transformers, peft)},
         "threads": torch.get_num_threads(),
@@ -104,18 +113,34 @@ def begin(name: str, options: argparse.Namespace, **facts: object) -> Job:
     }
     config = json.loads(json.dumps(config))
     _check_out(options.out, config)
-    base = load_base(options.base, base_sha256=shapes.sha256, precision=recipe.precision, attention=recipe.attention)
+    base = load_base(
+        options.base,
+        base_sha256=shapes.sha256,
+        precision=recipe.precision,
+        attention=recipe.attention,
+        shard=recipe.shard,
+    )
+    window = base.context_length
     return Job(
-        recipe=recipe,
+        recipe=recipe.model_copy(update={"max_length": min(recipe.max_length, window)}),
         data=options.data,
-        out=options.out,
+        out=options.out if devices().first else _scratch(),
         base=base,
+        base_directory=options.base,
         config=config,
         checkpoint=Checkpoint(options.out, identity=identity_of(**config), every_s=recipe.checkpoint_s),
-        encoder=None if options.data.is_dir() else sources.Encoder(options.base, base.eos_ids),
+        encoder=None if options.data.is_dir() else sources.Encoder(options.base, base.eos_ids, window=window),
         start=start,
         anchor=anchor,
     )
+
+
+@cache
+def _scratch() -> Path:
+    """Of this process, until it ends."""
+    directory = tempfile.mkdtemp(prefix="plumbline-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(directory)
 
 
 def _digest(data: Path, shapes: BaseShapes) -> str:

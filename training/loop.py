@@ -45,7 +45,7 @@ class StepMetrics(BaseModel):
 
     def shown(self) -> dict[str, float]:
         """What stands beside the progress bar."""
-        return {name: getattr(self, name) for name in _SHOWN if hasattr(self, name)}
+        return {name: value for name in _SHOWN if (value := getattr(self, name, None)) is not None}
 
 
 _SHOWN = ("loss", "accuracy", "kl", "reward")
@@ -58,7 +58,7 @@ class Share:
 
     loss: Tensor
     metrics: Mapping[str, Tensor]
-    """Scalars that add up over micro-batches to the fields of the trainer's `StepMetrics`."""
+    """Scalars that add up over micro-batches to the fields of the trainer's `StepMetrics`; what is missing adds 0."""
     tokens: int
 
 
@@ -84,6 +84,10 @@ class Loop(Generic[S]):
     checkpoint: Checkpoint | None = None
     share: tuple[float, float] = (0.0, 1.0)
     """The part of the program's progress that this loop covers."""
+    resumable_every: int = 1
+    """Checkpoints come after multiples of so many steps: in between there may be state that a checkpoint lacks."""
+    measure: Callable[[int], Mapping[str, float]] | None = None
+    """Number of a step → what is measured after its update: fields of `step_type` that have a default."""
 
     def run(self) -> Iterator[S]:
         """Goes on where a checkpoint says, else from the beginning.
@@ -92,6 +96,7 @@ class Loop(Generic[S]):
             Diverged: the loss or its gradient is not finite; nothing was updated.
         """
         metrics = self._resume()
+        devices().wait()  # all have read the checkpoint before the first one replaces or removes it
         if self.out is not None and devices().first:
             write_metrics(self.out, metrics)
         yield from metrics
@@ -110,13 +115,18 @@ class Loop(Generic[S]):
         parameters = _parameters(self.optimizer)
         for parameter in parameters:  # a device without a micro-batch in this step takes part in the sum with zeros
             parameter.grad = torch.zeros_like(parameter)
-        names = ["loss", "tokens", *(self.step_type.model_fields.keys() - StepMetrics.model_fields.keys())]
+        fields = self.step_type.model_fields
+        own = [name for name, field in fields.items() if name not in StepMetrics.model_fields and field.is_required()]
+        names = ["loss", "tokens", *own]  # in one order on all devices, which add them up by position
         sums = torch.zeros(len(names), dtype=torch.float64, device=here.device)
-        for compute in here.mine(self.shares(self.steps[number])):
+        shares = self.shares(self.steps[number])
+        for compute in here.mine(shares):
             share = compute()
             share.loss.backward()
             values = {"loss": share.loss.detach(), "tokens": torch.tensor(share.tokens), **share.metrics}
-            sums += torch.stack([values[name].to(sums) for name in names])
+            sums += torch.stack([values[name].to(sums) if name in values else sums.new_zeros(()) for name in names])
+        for compute in here.spare(shares):  # a sharded base is gathered by all or by none
+            (0.0 * compute().loss).backward()
         here.sum_([*(parameter.grad for parameter in parameters), sums])
         means = dict(zip(names, sums.tolist(), strict=True))
         norm = clip_gradient(parameters, self.settings.clip)
@@ -128,7 +138,8 @@ class Loop(Generic[S]):
         factor = rate(number, len(self.steps), self.settings)
         set_rate(self.optimizer, factor)
         self.optimizer.step()
-        return self.step_type(step=number, gradient_norm=norm, rate=factor, **means)
+        further = self.measure(number) if self.measure is not None else {}
+        return self.step_type(step=number, gradient_norm=norm, rate=factor, **means, **further)
 
     def _resume(self) -> list[S]:
         state = self.checkpoint.load() if self.checkpoint is not None else None
@@ -144,7 +155,8 @@ class Loop(Generic[S]):
             return
         if self.out is not None:
             write_metrics(self.out, metrics[-1:], append=True)
-        if self.checkpoint is not None and (self.checkpoint.due() or len(metrics) == len(self.steps)):
+        whole = len(metrics) % self.resumable_every == 0
+        if self.checkpoint is not None and ((whole and self.checkpoint.due()) or len(metrics) == len(self.steps)):
             self.checkpoint.save(
                 {
                     "parameters": [parameter.data for parameter in _parameters(self.optimizer)],

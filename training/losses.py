@@ -16,7 +16,7 @@ def dpo_margin(
     reference_chosen_logps: Tensor,
     reference_rejected_logps: Tensor,
 ) -> Tensor:
-    """How much more than the reference the policy prefers chosen to rejected, in nats, (N,): h of `dpo`."""
+    """How much more than the reference the policy prefers chosen to rejected, in nats, (N,): h of the DPO losses."""
     return (policy_chosen_logps - reference_chosen_logps) - (policy_rejected_logps - reference_rejected_logps)
 
 
@@ -27,13 +27,54 @@ def dpo(margin: Tensor, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
     At the reference h = 0 and the loss is ln 2 for every ε.
 
     Args:
-        margin: h of `dpo_margin`, from log-probs *summed* over completion tokens, (N,).
+        margin: h of `dpo_margin`, (N,): from log-probs *summed* over completion tokens; from their means per token it
+            is the length-normalised loss (Lambert et al. 2024, "Tülu 3", §5.1), where beta is about 5.
 
     Returns:
         Losses, (N,).
     """
     right, wrong = F.softplus(-beta * margin), F.softplus(beta * margin)
     return (1 - label_smoothing) * right + label_smoothing * wrong
+
+
+def robust_dpo(margin: Tensor, *, beta: float, label_smoothing: float) -> Tensor:
+    """[−(1−ε) log σ(βh) + ε log σ(−βh)] / (1 − 2ε), (N,): unbiased where a share ε of the votes was flipped.
+
+    Chowdhury et al. 2024, eq. 12. Shapes as in `dpo`; ln 2 at the reference.
+    """
+    right, wrong = F.softplus(-beta * margin), F.softplus(beta * margin)
+    return ((1 - label_smoothing) * right - label_smoothing * wrong) / (1 - 2 * label_smoothing)
+
+
+def hinge(margin: Tensor, *, beta: float) -> Tensor:
+    """max(0, 1 − βh), (N,). Zhao et al. 2023, "SLiC-HF", in the form of Liu et al. 2023; 1 at the reference."""
+    return F.relu(1 - beta * margin)
+
+
+def ipo(margin: Tensor, *, beta: float) -> Tensor:
+    """(h − 1/(2β))², (N,): regresses the margin on a constant, so that certain votes do not drive it to infinity.
+
+    Azar et al. 2023, eq. 17. h is of means per token, as its authors confirmed to TRL; 1/(4β²) at the reference.
+    """
+    return (margin - 1 / (2 * beta)) ** 2
+
+
+def kto(log_ratios: Tensor, up: Tensor, baseline: Tensor, *, beta: float, up_weight: float = 1.0) -> Tensor:
+    """1 − σ(β(r − z)) of a completion that was liked, 1 − σ(β(z − r)) of one that was not.
+
+    Ethayarajh et al. 2024, §4, with λ_U = 1.
+
+    Args:
+        log_ratios: r = log π − log π_ref, summed over completion tokens, (N,).
+        up: which were liked, bool (N,).
+        baseline: z, a scalar: how far the policy has moved from the reference anyway (training/kto_fit.py).
+        up_weight: λ_D.
+
+    Returns:
+        Losses, (N,); ½ times its weight at the reference.
+    """
+    gain = torch.where(up, log_ratios - baseline, baseline - log_ratios)
+    return torch.where(up, up_weight, 1.0) * torch.sigmoid(-beta * gain)
 
 
 def sft(logps: Tensor) -> Tensor:

@@ -5,35 +5,47 @@ was optimized.
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from feedback.snapshot import PromptRow
-from training.data import Text, collate, micro_batches
-from training.gate import Evaluation, Kl, Quality
-from training.logprobs import predicting_positions, token_kl
+from training.best_of_n import draw
+from training.data import Pair, Text, both_sides, collate, micro_batches
+from training.gate import BestOf, Evaluation, Quality
+from training.kl import kl
 from training.model import SharedBase
-from training.progress import track
 from training.recipe import Recipe
-from training.reward_model import RewardCard, RewardModel
+from training.reward_card import RewardCard
+from training.reward_model import RewardModel
 from training.rollouts import sample
-from training.statistics import is_degenerate, mean_and_error, prompt_wins, win_rate
+from training.statistics import (
+    best_of_kl,
+    distinct,
+    is_degenerate,
+    prompt_wins,
+    refusal_rate,
+    repetition,
+    win_rate,
+)
 
 CANDIDATE, LIVE = "candidate", "live"
 
 
 def gate_prompts(rows: Iterable[PromptRow], recipe: Recipe, *, context_length: int) -> list[list[int]]:
     """Prompts of the judge and test folds that leave room for an answer, at most as many as the recipe asks for."""
+    held_out = [row for row in sorted(rows, key=lambda row: row.cluster) if row.fold in ("judge", "test")]
+    return distinct_prompts([list(row.prompt_token_ids) for row in held_out], recipe, context_length)
+
+
+def distinct_prompts(prompts: Iterable[list[int]], recipe: Recipe, context_length: int) -> list[list[int]]:
+    """Each prompt once, if it leaves room for an answer, at most as many as the recipe asks for."""
     longest = context_length - recipe.sampling.max_new_tokens
-    prompts = [
-        list(row.prompt_token_ids)
-        for row in sorted(rows, key=lambda row: row.cluster)
-        if row.fold in ("judge", "test") and 0 < len(row.prompt_token_ids) <= longest
-    ]
-    return random.Random(recipe.seed).sample(prompts, min(len(prompts), recipe.evaluate.prompts))
+    different = {tuple(prompt): prompt for prompt in prompts if 0 < len(prompt) <= longest}
+    found = list(different.values())
+    return random.Random(recipe.seed).sample(found, min(len(found), recipe.evaluate.prompts))
 
 
 def evaluate(
@@ -43,20 +55,29 @@ def evaluate(
     prompts: Sequence[list[int]],
     recipe: Recipe,
     *,
+    live: str | None,
     live_version: int,
+    read: Callable[[list[int]], str],
+    best_of: int | None = None,
 ) -> Evaluation:
-    """The whole measurement; the roles `candidate` and `live` must be on the base."""
+    """The whole measurement; the role `candidate` must be on the base.
+
+    Args:
+        live: the opponent's role; None is the bare base.
+        read: token ids → text, in which refusals are looked for.
+        best_of: measures the best of so many samples of the opponent too.
+    """
     per_prompt = -(-recipe.evaluate.completions // len(prompts))
     repeated = [prompt for prompt in prompts for _ in range(per_prompt)]
     seed = 2 * recipe.seed
     candidate = sample(
         base, CANDIDATE, repeated, recipe.sampling, seed=seed, message="the candidate answers", share=(0.0, 0.4)
     )
-    live = sample(
-        base, LIVE, repeated, recipe.sampling, seed=seed + 1, message="the live policy answers", share=(0.4, 0.8)
+    answers = sample(
+        base, live, repeated, recipe.sampling, seed=seed + 1, message="the live policy answers", share=(0.4, 0.8)
     )
     shape = (len(prompts), per_prompt)
-    scores = [judge.score(texts, tokens=recipe.micro_batch_tokens).double().numpy() for texts in (candidate, live)]
+    scores = [judge.score(texts, tokens=recipe.micro_batch_tokens).double().numpy() for texts in (candidate, answers)]
     wins = prompt_wins(*(values.reshape(shape) for values in scores))
     rate = win_rate(wins, resamples=recipe.evaluate.resamples, seed=recipe.seed)
     measured = _spread(candidate, recipe.evaluate.kl_samples)
@@ -70,37 +91,46 @@ def evaluate(
         win_rate=rate.mean,
         win_rate_low=rate.low,
         win_rate_high=rate.high,
-        candidate=_quality(candidate, scores[0], base.eos_ids),
-        live=_quality(live, scores[1], base.eos_ids),
+        candidate=_quality(candidate, scores[0], base.eos_ids, recipe, read),
+        live=_quality(answers, scores[1], base.eos_ids, recipe, read),
         kl_samples=len(measured),
-        kl_to_parent=kl(base, CANDIDATE, LIVE, measured, recipe, share=(0.85, 0.93)),
-        kl_to_base=kl(base, CANDIDATE, None, measured, recipe, share=(0.93, 1.0)),
+        kl_to_parent=kl(base, CANDIDATE, live, measured, tokens=recipe.micro_batch_tokens),
+        kl_to_base=kl(base, CANDIDATE, None, measured, tokens=recipe.micro_batch_tokens),
+        best_of=_best_of(base, live, judge, prompts, scores[1].reshape(shape), best_of, recipe) if best_of else None,
     )
 
 
-def kl(
+def _best_of(
     base: SharedBase,
-    role: str,
-    other: str | None,
-    texts: Sequence[Text],
+    role: str | None,
+    judge: RewardModel,
+    prompts: Sequence[list[int]],
+    single: NDArray[np.float64],
+    n: int,
     recipe: Recipe,
-    *,
-    share: tuple[float, float] = (0.0, 1.0),
-) -> Kl:
-    """KL(role ‖ other) on completions that `role` sampled; None is the bare base."""
-    sums = np.zeros(len(texts))
-    groups = micro_batches([len(text) for text in texts], range(len(texts)), tokens=recipe.micro_batch_tokens)
-    for group in track(groups, "measuring the KL", share=share):
-        batch = collate([texts[i] for i in group], device=base.device)
-        where = predicting_positions(batch.completion_mask)
-        states = []
-        for acting in (role, other):
-            with base.acting(acting), torch.no_grad():
-                states.append(base.hidden(batch)[:, :-1][where])
-        tokens = token_kl(*states, base.head).split([len(texts[i].completion) for i in group])
-        sums[group] = [values.double().sum().item() for values in tokens]
-    mean, error = mean_and_error(sums.tolist())
-    return Kl(per_completion=mean, error=error, per_token=sums.sum() / sum(len(text.completion) for text in texts))
+) -> BestOf:
+    """The judge's favourite of n fresh samples against other samples of the same policy, whose scores are `single`."""
+    draws = draw(base, role, prompts, judge, recipe, n=n, seed=2 * recipe.seed + 2, share=(1.0, 1.0))
+    wins = prompt_wins(draws.scores.double().amax(1, keepdim=True).numpy(), single)
+    rate = win_rate(wins, resamples=recipe.evaluate.resamples, seed=recipe.seed)
+    return BestOf(n=n, win_rate=rate.mean, win_rate_low=rate.low, win_rate_high=rate.high, kl_bound=best_of_kl(n))
+
+
+@torch.no_grad()
+def preference_accuracy(base: SharedBase, pairs: Sequence[Pair], recipe: Recipe) -> dict[str, float | int | None]:
+    """Which share of these votes the candidate orders as the rater did, by its log-ratio to the base; fields of
+    `Evaluation`."""
+    kept = [pair for pair in pairs if len(pair) <= min(recipe.max_length, base.context_length)]
+    right = 0.0
+    for group in micro_batches([2 * len(pair) for pair in kept], range(len(kept)), tokens=recipe.micro_batch_tokens):
+        batch = collate(both_sides([kept[i] for i in group]), device=base.device)
+        logps = []
+        for role in (CANDIDATE, None):
+            with base.acting(role):
+                logps.append(base.sequence_logps(batch))
+        chosen, rejected = (logps[0] - logps[1]).chunk(2)
+        right += (0.5 + 0.5 * (chosen - rejected).sign()).sum().item()
+    return {"preference_accuracy": right / len(kept) if kept else None, "preference_pairs": len(kept)}
 
 
 def _spread(texts: list[Text], count: int) -> list[Text]:
@@ -109,11 +139,22 @@ def _spread(texts: list[Text], count: int) -> list[Text]:
     return texts[::step][:count]
 
 
-def _quality(texts: Sequence[Text], scores: NDArray[np.float64], eos_ids: Sequence[int]) -> Quality:
+def _quality(
+    texts: Sequence[Text],
+    scores: NDArray[np.float64],
+    eos_ids: Sequence[int],
+    recipe: Recipe,
+    read: Callable[[list[int]], str],
+) -> Quality:
+    patterns = recipe.evaluate.refusals
     completions = [text.completion for text in texts]
     return Quality(
         mean_tokens=float(np.mean([len(completion) for completion in completions])),
         end_of_text_rate=float(np.mean([completion[-1] in eos_ids for completion in completions])),
         degenerate_share=float(np.mean([is_degenerate(completion, eos_ids) for completion in completions])),
         mean_score=float(scores.mean()),
+        refusal_rate=refusal_rate([read(completion) for completion in completions], patterns) if patterns else None,
+        repetition=float(np.mean([repetition(completion) for completion in completions])),
+        distinct_1=distinct(completions, n=1),
+        distinct_2=distinct(completions, n=2),
     )

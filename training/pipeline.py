@@ -1,7 +1,8 @@
 """One round, as a story: claim the run, work through its stages, put the candidate to the registry.
 
 Each stage is a program in a subprocess. It writes into runs/{run}/attempt-{n}/{stage}/, which is renamed to
-runs/{run}/{stage}/ when it is finished: so a directory of that name is whole, and the next attempt skips it.
+runs/{run}/{stage}/ when it is finished: so a directory of that name is whole, and the next attempt skips it. A trainer
+that was killed, with its worker or alone, leaves a checkpoint, from which the next attempt's trainer goes on.
 """
 
 import json
@@ -24,6 +25,8 @@ from core.errors import Conflict, UsageError
 from core.records import AdapterManifest, GateReport, PolicyState, PolicyVersion, Run, RunState, now
 from core.settings import Settings
 from training import runs, trainer
+from training.program import CHECKPOINT
+from training.reward_card import VOTES
 from training.stages import RESULT, Round, Stage, stages_of
 from training.trainer import Lost, Outcome, Stopped
 
@@ -97,7 +100,8 @@ def _prepare(client: redis.Redis, settings: Settings, run: Run) -> Round:
     """
     if not Path(settings.base).is_dir():
         raise UsageError(f"The base {settings.base!r} is not a directory here: set PLUMBLINE_BASE.")
-    parent = settings.artifacts / "adapters" / registry.policy(client, run.parent).adapter_sha256
+    policy = registry.policy(client, run.parent)
+    parent = settings.artifacts / "adapters" / policy.adapter_sha256
     try:
         manifest = AdapterManifest.model_validate_json((parent / MANIFEST).read_text())
     except OSError as error:
@@ -108,6 +112,7 @@ def _prepare(client: redis.Redis, settings: Settings, run: Run) -> Round:
         artifacts=settings.artifacts,
         parent=parent,
         serving_dtype=manifest.serving_dtype,
+        previous_reward=_reward_of(settings, policy),
     )
     round_.attempt.mkdir(parents=True, exist_ok=True)
     made_from = round_.directory / "parent"
@@ -116,6 +121,12 @@ def _prepare(client: redis.Redis, settings: Settings, run: Run) -> Round:
     made_from.write_text(str(run.parent))
     round_.recipe.write_text(run.recipe)
     return round_
+
+
+def _reward_of(settings: Settings, policy: PolicyVersion) -> Path | None:
+    """The reward model of the run that made this version, if it left a list of its votes."""
+    found = settings.artifacts / "runs" / (policy.run or "-") / "reward"
+    return found if (found / VOTES).is_file() else None
 
 
 def _check_live(client: redis.Redis, settings: Settings, run: Run) -> None:
@@ -134,7 +145,7 @@ def _run_stage(client: redis.Redis, settings: Settings, round_: Round, stage: St
         StageSkipped, StageFailed, Lost, Stopped: it did not.
     """
     out = round_.attempt / stage.name
-    out.mkdir()
+    _go_on(round_, stage, out)
     started = time.monotonic()
     outcome = trainer.run(
         stage.command(round_, out),
@@ -146,10 +157,23 @@ def _run_stage(client: redis.Redis, settings: Settings, round_: Round, stage: St
     if outcome.status == _SKIPPED_STATUS:
         raise StageSkipped(f"{stage.name}: {outcome.result.get('skipped', 'no reason given')}")
     if outcome.status != 0:
+        if outcome.status > 0:  # nobody killed it: from the same checkpoint it would fail again
+            (out / CHECKPOINT).unlink(missing_ok=True)
         raise StageFailed(_failure(stage, outcome))
     (out / RESULT).write_text(json.dumps(outcome.result) + "\n")
     _make_final(out, round_.finished(stage.name))
     log.info("run %s: %s took %.1f s", round_.run.id, stage.name, time.monotonic() - started)
+
+
+def _go_on(round_: Round, stage: Stage, out: Path) -> None:
+    """Makes the stage's directory, with what the last attempt that was killed in it left behind. A copy: the program
+    of an attempt that was taken over may still be writing."""
+    left = sorted(round_.directory.glob(f"attempt-*/{stage.name}/{CHECKPOINT}"), key=lambda path: path.stat().st_mtime)
+    if left:
+        log.info("run %s: %s goes on where %s was", round_.run.id, stage.name, left[-1].parent.parent.name)
+        shutil.copytree(left[-1].parent, out, ignore=shutil.ignore_patterns("*.new"))
+    else:
+        out.mkdir()
 
 
 def _failure(stage: Stage, outcome: Outcome) -> str:
@@ -221,5 +245,7 @@ def _make_final(out: Path, final: Path) -> None:
 
 
 def _drop(*, artifacts: Path, run: Run) -> None:
+    directory = artifacts / "runs" / run.id
     for stage in _OF_THE_PARENT:
-        shutil.rmtree(artifacts / "runs" / run.id / stage, ignore_errors=True)
+        for path in (directory / stage, *directory.glob(f"attempt-*/{stage}")):
+            shutil.rmtree(path, ignore_errors=True)

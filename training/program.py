@@ -17,6 +17,8 @@ from core.errors import PlumblineError, UsageError
 from training.recipe import Recipe, load_recipe, with_settings
 
 USAGE, SKIPPED = 2, 3
+CHECKPOINT = "checkpoint.pt"
+"""In a trainer's output directory while it runs."""
 
 
 class AlreadyDone(PlumblineError):
@@ -79,7 +81,11 @@ def trainer_parser(name: str, document: str, *, data: str) -> argparse.ArgumentP
 
 
 def policy_parser(name: str, document: str, *, data: str, reference: str | None) -> argparse.ArgumentParser:
-    """A parser with what a trainer of the policy takes besides: where it starts, and what its KL is held to."""
+    """A parser with what a trainer of the policy takes besides: where it starts, and what holds it.
+
+    Args:
+        reference: default of what its KL is held to; None for one that imitates, which nothing holds.
+    """
     arguments = trainer_parser(name, document, data=data)
     arguments.add_argument("--init-adapter", type=adapter_directory, help="start from this adapter, not from the base")
     if reference is not None:
@@ -89,6 +95,12 @@ def policy_parser(name: str, document: str, *, data: str, reference: str | None)
             default=reference,
             help="adapter to stay near: `init` (a frozen copy of the start), `base`, or a directory "
             f"(default: {reference})",
+        )
+        arguments.add_argument(
+            "--mix-sft",
+            type=data_path,
+            metavar="FILE",
+            help="demonstrations (.jsonl, .parquet) to learn from besides: a few in every step (recipe.mix)",
         )
     return arguments
 
@@ -138,6 +150,13 @@ def snapshot_directory(value: str) -> Path:
 def reward_directory(value: str) -> Path:
     """A directory with a trained reward model."""
     return _directory(value, "reward.json", "a reward model")
+
+
+def several(value: str) -> int:
+    """A number of samples of which some are chosen."""
+    if not value.isdecimal() or int(value) < 2:
+        raise argparse.ArgumentTypeError(f"{value} is no number of two or more")
+    return int(value)
 
 
 def _directory(value: str, file: str, what: str) -> Path:

@@ -5,6 +5,7 @@ into the run's record. Progress is of the whole program: each of its loops names
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,8 +32,9 @@ class Bar:
         self._share = share
         self._done = done
         self._spoke = 0.0
+        self._silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first one speaks
         self._bar: Progress | None = None
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self._silent:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[figures]}"), transient=True)
             self._task = self._bar.add_task(message, total=total, completed=done, figures="")
@@ -61,6 +63,8 @@ class Bar:
 
     def _say(self, progress: float, figures: Mapping[str, float]) -> None:
         """One line for the worker."""
+        if self._silent:
+            return
         line = {"progress": round(progress, 3), "message": self._message, **figures}
         print(json.dumps(line), flush=True)
 

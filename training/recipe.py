@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import UsageError
+from core.records import Method
 
 
 class Table(BaseModel):
@@ -54,17 +55,118 @@ class RewardRecipe(OptimizerRecipe):
     """Weight of (r_chosen + r_rejected)²: pins the otherwise free offset of the scores."""
     reference_samples: int = Field(256, ge=32)
     """Completions of the base on which scores get mean 0 and sd 1."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Share of the votes thought to be the wrong way round."""
+    pointwise_weight: float = Field(0.5, ge=0)
+    """What a thumb or a rating weighs beside a comparison."""
+    members: int = Field(1, ge=1)
+    """Adapters and heads, each with a seed of its own, whose mean is the reward."""
 
 
-class DpoRecipe(OptimizerRecipe):
-    """DPO (Rafailov et al. 2023, eq. 7), with cDPO label smoothing and an SFT term on the chosen completion."""
+class PolicyRecipe(OptimizerRecipe):
+    """What the trainers of a policy from rows share."""
 
     learning_rate: float = Field(1e-5, gt=0)
+    kl_samples: int = Field(32, ge=0)
+    """Completions of the policy on which its KL to the reference is measured, ten times in a training; 0 leaves it
+    out."""
+    kl_stop: float | None = Field(None, gt=0)
+    """In nats a completion: the training ends where the policy is further from the reference."""
+
+    @model_validator(mode="after")
+    def _stops_by_what_is_measured(self) -> "PolicyRecipe":
+        if self.kl_stop is not None and not self.kl_samples:
+            raise ValueError("kl_stop needs kl_samples")
+        return self
+
+
+class SftRecipe(PolicyRecipe):
+    """Supervised fine-tuning on demonstrations."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+
+
+class DpoRecipe(PolicyRecipe):
+    """DPO (Rafailov et al. 2023, eq. 7), its relatives, and an SFT term on the chosen completion."""
+
+    loss: Literal["sigmoid", "norm", "robust", "ipo", "hinge"] = "sigmoid"
+    """training/losses.py; `norm` and `ipo` are of log-probs per token, which wants another beta."""
     beta: float = Field(0.1, gt=0)
     """KL strength."""
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Share of votes that are thought wrong; with `sigmoid` that is conservative DPO."""
     nll_coef: float = Field(0.0, ge=0)
     """Weight of the mean token NLL of chosen completions; keeps a small base fluent."""
+
+    @model_validator(mode="after")
+    def _smooths_what_can_be(self) -> "DpoRecipe":
+        if self.label_smoothing and self.loss in ("ipo", "hinge"):
+            raise ValueError(f"the loss {self.loss!r} has no label_smoothing")
+        return self
+
+
+class KtoRecipe(PolicyRecipe):
+    """KTO (Ethayarajh et al. 2024) on thumbs, with an SFT term on the liked completions."""
+
+    batch_rows: int = Field(32, ge=8)
+    """With fewer than eight the KL baseline is noise."""
+    beta: float = Field(0.1, gt=0)
+    up_weight: float | None = Field(None, gt=0)
+    """Weight of a thumbs-up; a thumbs-down weighs 1. None weighs all the ones as much as all the others."""
+    nll_coef: float = Field(0.0, ge=0)
+
+
+class MixRecipe(Table):
+    """Demonstrations beside what is being learned (--mix-sft): the ptx term of Ouyang et al. 2022, eq. 2."""
+
+    coef: float = Field(1.0, gt=0)
+    """Weight of their mean token NLL."""
+    batch_rows: int = Field(32, ge=1)
+    """Demonstrations in each optimizer step."""
+
+
+class PpoRecipe(OptimizerRecipe):
+    """PPO (Schulman et al. 2017; Ziegler et al. 2019; Huang et al. 2024): in each iteration `rollouts` completions of
+    the policy are scored, and `epochs` passes over them update it, `batch_rows` of them a step."""
+
+    learning_rate: float = Field(3e-5, gt=0)
+    value_learning_rate: float = Field(1e-4, gt=0)
+    iterations: int = Field(200, ge=1)
+    rollouts: int = Field(512, ge=2)
+    epochs: int = Field(2, ge=1)
+    batch_rows: int = Field(512, ge=1)
+    advantage: Literal["gae", "grpo", "rloo"] = "gae"
+    """`grpo` and `rloo` compare `group` completions to one prompt and need no critic."""
+    group: int = Field(8, ge=2)
+    beta: float = Field(0.05, ge=0)
+    """KL strength; the first one, if there is a target."""
+    kl: Literal["k1", "k2", "k3"] = "k1"
+    """The estimator of the KL that rewards are charged with."""
+    kl_target: float | None = Field(None, gt=0)
+    """In nats a completion: adapts beta to it (usually 6)."""
+    kl_horizon: float = Field(10000.0, gt=0)
+    """Rollouts in which beta may change by a fifth."""
+    kl_stop: float | None = Field(None, gt=0)
+    """In nats a completion: the training ends with the iteration whose rollouts are further from the reference."""
+    gamma: float = Field(1.0, gt=0, le=1)
+    lam: float = Field(0.95, ge=0, le=1)
+    clip_range: float = Field(0.2, gt=0)
+    value_clip: float = Field(0.2, gt=0)
+    value_coef: float = Field(0.1, gt=0)
+    whiten_rewards: bool = False
+    missing_eos_penalty: float = Field(1.0, ge=0)
+    """Of a completion that was cut off, in units of the scaled reward."""
+    missing_eos: Literal["subtract", "overwrite"] = "subtract"
+    ensemble: Literal["mean", "worst"] = "mean"
+    """What a reward model with several members says: `worst` gains nothing where they disagree."""
+
+    @model_validator(mode="after")
+    def _can_work(self) -> "PpoRecipe":
+        if self.advantage != "gae" and self.rollouts % self.group:
+            raise ValueError(f"{self.rollouts} rollouts are no whole number of groups of {self.group}")
+        if self.kl_target is not None and self.beta == 0:
+            raise ValueError("kl_target adapts beta by factors, so beta cannot be 0")
+        return self
 
 
 class SamplingRecipe(Table):
@@ -84,6 +186,13 @@ class EvaluateRecipe(Table):
     kl_samples: int = Field(256, ge=1)
     resamples: int = Field(2000, ge=100)
     """Of the bootstrap over prompts."""
+    refusals: tuple[str, ...] = (
+        r"\bI(?:'m| am) (?:sorry|afraid)\b.*\b(?:can(?:'t|not| not)|unable)",
+        r"\bI (?:can(?:'t|not| not)|won't|will not) (?:help|assist|do|provide|answer|comply)\b",
+        r"\bI(?:'m| am) unable to\b",
+        r"\bas an? (?:AI|language model)\b",
+    )
+    """Regular expressions, matched whatever the case: a completion in which one is found counts as a refusal."""
 
 
 class GateBounds(Table):
@@ -110,7 +219,8 @@ class GateBounds(Table):
 class Recipe(Table):
     """All of it, e.g. `Recipe(seed=1, dpo=DpoRecipe(beta=0.3))`."""
 
-    method: Literal["dpo"] = "dpo"
+    method: Method = "dpo"
+    """How the service trains its candidates."""
     seed: int = 0
     threads: int | None = Field(None, ge=1)
     """Threads of torch; None leaves it to OMP_NUM_THREADS."""
@@ -119,10 +229,12 @@ class Recipe(Table):
     the device has units for it, float32 elsewhere: a CPU without them is five times slower in bfloat16."""
     attention: Literal["sdpa", "eager"] = "sdpa"
     """`eager` is faster for short sequences on CPU (training only)."""
+    shard: bool = False
+    """Splits the base's layers over the devices of a torchrun (FSDP2), for a base that one device cannot hold."""
     max_length: int = Field(2048, ge=8)
     """Longest prompt + completion; longer rows are dropped and counted, never cut."""
-    micro_batch_tokens: int = Field(16384, ge=1)
-    """Padded tokens in one forward pass."""
+    micro_batch_tokens: int | None = Field(None, ge=1)
+    """Padded tokens in one forward pass; None is 16384 on a GPU and 4096 on a CPU, where more is no faster."""
     checkpoint_s: float = Field(60.0, ge=0)
     """How often a training can be killed without losing more than this, in seconds."""
     min_reward_pairs: int = Field(32, ge=1)
@@ -133,11 +245,22 @@ class Recipe(Table):
     """Who judges at the gate: a second reward model trained on the judge fold only (`own`), or the reward model that
     was trained on every valid vote (`reward`). The latter is honest only because DPO never optimizes a reward model."""
     lora: LoraRecipe = LoraRecipe()
+    sft: SftRecipe = SftRecipe()
     reward: RewardRecipe = RewardRecipe()
     dpo: DpoRecipe = DpoRecipe()
+    kto: KtoRecipe = KtoRecipe()
+    ppo: PpoRecipe = PpoRecipe()
+    mix: MixRecipe = MixRecipe()
     sampling: SamplingRecipe = SamplingRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
     gate: GateBounds = GateBounds()
+
+    @model_validator(mode="after")
+    def _independent_judge(self) -> "Recipe":
+        """A policy that was optimized against a reward model cannot be judged by it."""
+        if self.method == "ppo" and self.judge != "own":
+            raise ValueError('method "ppo" optimizes the reward model, so it needs judge = "own"')
+        return self
 
 
 PRESETS = {"default": None, "demo": Path(__file__).parents[1] / "lab" / "demo.toml"}

@@ -16,6 +16,7 @@ from core import keys
 from core.errors import UsageError
 from core.records import Run, RunState
 from core.redis import script
+from training.recipe import Recipe
 
 _LUA = Path(__file__).parent / "lua"
 ACTIVE = (RunState.QUEUED, RunState.RUNNING)
@@ -24,8 +25,12 @@ UNCLAIMED_S = 10.0
 
 
 def planned(*, snapshot: str, parent: int, recipe: str, last_vote: float) -> Run:
-    """A run that `create` can queue. Its id is a hash of what it is made of, so planning it twice is one run."""
-    method: Literal["dpo"] = "dpo"
+    """A run that `create` can queue. Its id is a hash of what it is made of, so planning it twice is one run.
+
+    Args:
+        recipe: a whole recipe as JSON; it says by which method the candidate is trained.
+    """
+    method = Recipe.model_validate_json(recipe).method
     identity = json.dumps([method, snapshot, parent, recipe])
     return Run(
         id=hashlib.sha256(identity.encode()).hexdigest()[:32],

@@ -3,7 +3,9 @@
 `--data` takes a snapshot directory, or a JSONL or Parquet file in TRL's formats:
 
     preference    {"prompt", "chosen", "rejected"}; optional "tie", "margin", "weight"
+    ranking       {"prompt", "completions": [best, …, worst]}; optional "ranks": [1, 1, 2] for ties, "weight"
     unpaired      {"prompt", "completion", "label": true or false}; optional "weight"
+    rated         {"prompt", "completion", "rating": 1 to 5}; optional "weight"
     messages      {"messages": […]}, or {"prompt", "completion"}; optional "weight"
     prompts       {"prompt"}
 
@@ -11,27 +13,29 @@ Each text is plain, or conversational: a list of messages, `[{"role": "user", "c
 base's chat template. In a preference without "prompt" the messages that both sides begin with are the prompt. The last
 assistant message is the completion; what stands before it is the prompt, and is not trained on.
 
-A snapshot's rows keep the ids that the engine sampled. Here text must be encoded, prompt and completion each for
-itself: that is what happens when the prompt is served and the completion is sampled (training notes §3, trap 8).
+Rankings and ratings are for the reward model, whose files may mix the first four formats: each row is a vote.
+A snapshot's rows keep the ids that the engine sampled; text is encoded (training/encoder.py).
 """
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from core.errors import UsageError
-from core.records import Fold
 from feedback import snapshot as snapshots
-from feedback.snapshot import PairRow
+from feedback.snapshot import PairRow, ThumbRow
 from training.data import Demonstration, Pair, Text, Thumb
+from training.encoder import Encoder
+from training.reward_rows import Ranking, Rating, Vote, texts_of
 
-Format = Literal["preference", "unpaired", "messages", "prompts"]
+Format = Literal["preference", "unpaired", "messages", "prompts", "reward"]
 Row = dict[str, Any]
 T = TypeVar("T")
 _COLUMNS: dict[Format, tuple[set[str], ...]] = {
@@ -39,77 +43,15 @@ _COLUMNS: dict[Format, tuple[set[str], ...]] = {
     "unpaired": ({"prompt", "completion", "label"},),
     "messages": ({"messages"}, {"prompt", "completion"}),
     "prompts": ({"prompt"},),
+    "reward": (
+        {"chosen", "rejected"},
+        {"prompt", "completions"},
+        {"prompt", "completion", "label"},
+        {"prompt", "completion", "rating"},
+    ),
 }
-
-
-class Encoder:
-    """Text → ids, by the tokenizer and chat template that lie beside the base's weights."""
-
-    def __init__(self, base: Path, eos_ids: list[int]) -> None:
-        self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base, local_files_only=True)
-        self._eos_ids = eos_ids
-
-    def text(self, prompt: object, completion: object) -> Text:
-        """Both plain or both conversational. The completion's ids end with exactly one end-of-text token.
-
-        Raises:
-            ValueError: they are of different kinds, or empty, or the template does not go on from the prompt.
-        """
-        if isinstance(prompt, str) and isinstance(completion, str):
-            prompt_ids, rest = self._plain(prompt), completion
-        elif isinstance(prompt, list) and isinstance(completion, list):
-            prompt_ids, rest = self._conversation(prompt, completion)
-        else:
-            raise ValueError("prompt and completion must both be text, or both be lists of messages")
-        return Text(prompt=prompt_ids, completion=self._ended(self._ids(rest)))
-
-    def prompt(self, prompt: object) -> list[int]:
-        """The ids that serving makes of it."""
-        if isinstance(prompt, str):
-            return self._plain(prompt)
-        if isinstance(prompt, list) and prompt:
-            return self._ids(self._render(prompt, generation=True))
-        raise ValueError("prompt must be text or a list of messages")
-
-    def _plain(self, prompt: str) -> list[int]:
-        ids: list[int] = self._tokenizer(prompt)["input_ids"]
-        while ids and ids[-1] in self._eos_ids:  # some tokenizers end every text; this one goes on
-            ids.pop()
-        if not ids:
-            raise ValueError("the prompt is empty")
-        return ids
-
-    def _conversation(self, prompt: list[Row], completion: list[Row]) -> tuple[list[int], str]:
-        if not prompt or not completion:
-            raise ValueError("prompt and completion need a message each")
-        if completion[-1].get("role") != "assistant" or not str(completion[-1].get("content") or "").strip():
-            raise ValueError("the completion must end with a message of the assistant that says something")
-        context = prompt + completion[:-1]
-        before, whole = self._render(context, generation=True), self._render(context + completion[-1:])
-        if not whole.startswith(before):
-            raise ValueError("the chat template renders the prompt differently once there is an answer")
-        return self._ids(before), whole.removeprefix(before)
-
-    def _render(self, messages: list[Row], *, generation: bool = False) -> str:
-        try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation)
-        except Exception as error:  # a template raises whatever its author thought of
-            raise ValueError(f"the chat template refuses these messages: {error}") from None
-        return str(text)
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _ended(self, ids: list[int]) -> list[int]:
-        """Up to the first end-of-text token, where sampling would have ended; with one where the text has none."""
-        for index, token in enumerate(ids):
-            if token in self._eos_ids:
-                ids = ids[:index]
-                break
-        if not ids:
-            raise ValueError("the completion is empty")
-        return [*ids, self._eos_ids[0]]
+_TEXTS = ("prompt", "chosen", "rejected", "completion", "messages")
+"""Columns that hold plain text or a list of messages."""
 
 
 def policy_pairs(data: Path, encoder: Encoder | None) -> list[Pair]:
@@ -119,16 +61,80 @@ def policy_pairs(data: Path, encoder: Encoder | None) -> list[Pair]:
     return [pair for pair in preferences(data, encoder) if not pair.tie]
 
 
-def reward_pairs(data: Path, encoder: Encoder | None, *, folds: Sequence[Fold]) -> tuple[list[Pair], list[Pair]]:
-    """What trains a reward model, and what it is tested on: the test fold of a snapshot, or of a file every tenth
-    prompt by its hash."""
+def reward_votes(data: Path, encoder: Encoder | None) -> list[Vote]:
+    """What a reward model learns from and is tested on: all votes of a snapshot, with their folds; of a file, whose
+    rows may be of several formats, every tenth prompt by its hash is the test fold.
+
+    Raises:
+        UsageError: the file cannot be read, or a row is no vote; names the row.
+    """
     if encoder is None:
-        rows = snapshots.read(data).pairs
-        return [stored(row) for row in rows if row.fold in folds], [stored(row) for row in rows if row.fold == "test"]
-    parts: tuple[list[Pair], list[Pair]] = ([], [])
-    for pair in preferences(data, encoder):
-        parts[_held_out(pair.chosen.prompt)].append(pair)
-    return parts
+        snapshot = snapshots.read(data)
+        return [_stored_vote(row) for row in (*snapshot.pairs, *snapshot.thumbs)]
+    return _each(data, "reward", lambda row: _vote(row, encoder))
+
+
+def _stored_vote(row: PairRow | ThumbRow) -> Vote:
+    is_pair = isinstance(row, PairRow)
+    return Vote(
+        row=stored(row) if is_pair else _stored_thumb(row),
+        id=row.feedback_id,
+        rater_kind=row.rater_kind,
+        fold=row.fold,
+        version=max(row.chosen_version, row.rejected_version) if is_pair else row.version,
+    )
+
+
+def _vote(row: Row, encoder: Encoder) -> Vote:
+    found = _votes_row(row, encoder)
+    said = json.dumps([type(found).__name__, dataclasses.asdict(found)], sort_keys=True)
+    prompt = texts_of(found)[0].prompt
+    return Vote(row=found, id=hashlib.sha256(said.encode()).hexdigest(), fold="test" if _held_out(prompt) else None)
+
+
+def _votes_row(row: Row, encoder: Encoder) -> Pair | Ranking | Thumb | Rating:
+    if "chosen" in row:
+        return _pair(row, encoder)
+    if "completions" in row:
+        return _ranking(row, encoder)
+    if "label" in row and "rating" in row:
+        raise ValueError("it has a label and a rating; one vote is one of them")
+    return _thumb(row, encoder) if "label" in row else _rating(row, encoder)
+
+
+def _ranking(row: Row, encoder: Encoder) -> Ranking:
+    completions = row["completions"]
+    if not isinstance(completions, list) or len(completions) < 2:
+        raise ValueError("completions must be a list of two or more, the best one first")
+    ranks = row.get("ranks", list(range(1, len(completions) + 1)))
+    whole = isinstance(ranks, list) and all(isinstance(rank, int) for rank in ranks)
+    if not whole or len(ranks) != len(completions) or ranks != sorted(ranks):
+        raise ValueError(f"ranks must be a whole number for each completion and never fall, they are {ranks!r}")
+    texts = [encoder.text(row["prompt"], completion) for completion in completions]
+    for (i, one), (j, other) in combinations(enumerate(texts, start=1), 2):
+        if one.completion == other.completion:
+            raise ValueError(f"completions {i} and {j} are the same")
+    return Ranking(texts=texts, ranks=ranks, weight=_number(row, "weight", 1.0))
+
+
+def _rating(row: Row, encoder: Encoder) -> Rating:
+    stars = row["rating"]
+    if isinstance(stars, bool) or stars not in (1, 2, 3, 4, 5):
+        raise ValueError(f"rating must be 1, 2, 3, 4 or 5, it is {stars!r}")
+    text = encoder.text(row["prompt"], row["completion"])
+    return Rating(text=text, stars=int(stars), weight=_number(row, "weight", 1.0))
+
+
+def policy_thumbs(data: Path, encoder: Encoder | None) -> list[Thumb]:
+    """What may train the policy: of a snapshot the thumbs that it names, of a file all."""
+    if encoder is None:
+        return [_stored_thumb(row) for row in snapshots.read(data).thumbs if row.trains_policy]
+    return thumbs(data, encoder)
+
+
+def _stored_thumb(row: ThumbRow) -> Thumb:
+    text = Text(prompt=list(row.prompt_token_ids), completion=list(row.completion_token_ids))
+    return Thumb(text=text, up=row.up, weight=row.weight)
 
 
 def stored(row: PairRow) -> Pair:
@@ -183,9 +189,9 @@ def _pair(row: Row, encoder: Encoder) -> Pair:
     pair = Pair(
         chosen=encoder.text(prompt, chosen),
         rejected=encoder.text(prompt, rejected),
-        tie=bool(row.get("tie") or False),
-        weight=_weight(row),
-        margin=float(row.get("margin") or 0.0),
+        tie=_flag(row, "tie"),
+        weight=_number(row, "weight", 1.0),
+        margin=_number(row, "margin", 0.0),
     )
     if pair.chosen.completion == pair.rejected.completion:
         raise ValueError("chosen and rejected are the same")
@@ -203,25 +209,32 @@ def _common_start(chosen: object, rejected: object) -> tuple[list[Row], list[Row
 
 
 def _thumb(row: Row, encoder: Encoder) -> Thumb:
-    if not isinstance(row["label"], bool):
-        raise ValueError(f"label must be true or false, it is {row['label']!r}")
-    return Thumb(text=encoder.text(row["prompt"], row["completion"]), up=row["label"], weight=_weight(row))
+    text = encoder.text(row["prompt"], row["completion"])
+    return Thumb(text=text, up=_flag(row, "label"), weight=_number(row, "weight", 1.0))
 
 
 def _demonstration(row: Row, encoder: Encoder) -> Demonstration:
     if "messages" in row:
+        if not isinstance(row["messages"], list):
+            raise ValueError("messages must be a list of messages")
         prompt, completion = row["messages"][:-1], row["messages"][-1:]
     else:
         prompt, completion = row["prompt"], row["completion"]
-    return Demonstration(text=encoder.text(prompt, completion), weight=_weight(row))
+    return Demonstration(text=encoder.text(prompt, completion), weight=_number(row, "weight", 1.0))
 
 
-def _weight(row: Row) -> float:
-    weight = row.get("weight")
-    weight = 1.0 if weight is None else float(weight)
-    if not 0 <= weight < float("inf"):
-        raise ValueError(f"weight must be a number that is not negative, it is {weight}")
-    return weight
+def _flag(row: Row, name: str) -> bool:
+    value = row.get(name, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, it is {value!r}")
+    return value
+
+
+def _number(row: Row, name: str, default: float) -> float:
+    value = row.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a number that is not negative, it is {value!r}")
+    return float(value)
 
 
 def _each(path: Path, kind: Format, convert: Callable[[Row], T]) -> list[T]:
@@ -231,10 +244,8 @@ def _each(path: Path, kind: Format, convert: Callable[[Row], T]) -> list[T]:
         where = f"{path}, row {number}"
         if not any(columns <= row.keys() for columns in _COLUMNS[kind]):
             wanted = " or ".join(", ".join(sorted(columns)) for columns in _COLUMNS[kind])
-            raise UsageError(
-                f"{where}: a {kind} row needs {wanted}; this one has {', '.join(sorted(row)) or 'nothing'}."
-            )
-        is_list = any(isinstance(value, list) for value in row.values())
+            raise UsageError(f"{where}: {kind} rows need {wanted}; this one has {', '.join(sorted(row)) or 'nothing'}.")
+        is_list = any(isinstance(row.get(column), list) for column in _TEXTS)
         if conversational not in (None, is_list):
             raise UsageError(f"{where}: the file mixes plain text and lists of messages; use one of them.")
         conversational = is_list
@@ -255,7 +266,7 @@ def _rows(path: Path) -> Iterator[Row]:
             with path.open(encoding="utf-8") as lines:
                 for number, line in enumerate(lines, start=1):
                     if line.strip():
-                        yield _object(line, path, number)
+                        yield from _without_nulls([_object(line, path, number)])
         else:
             raise UsageError(f"--data {path}: expected a snapshot directory, a .jsonl or a .parquet file.")
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
@@ -263,7 +274,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _without_nulls(rows: Iterable[Row]) -> Iterator[Row]:
-    """Parquet has every column in every row."""
+    """Parquet has every column in every row; what is null is not there."""
     for row in rows:
         yield {name: value for name, value in row.items() if value is not None}
 

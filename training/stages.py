@@ -29,6 +29,8 @@ class Round:
     parent: Path
     """The adapter directory of the version that the candidate starts from."""
     serving_dtype: str
+    previous_reward: Path | None = None
+    """The reward model of the run that made the parent, where there is one: it has not seen the newest votes."""
 
     @property
     def directory(self) -> Path:
@@ -75,18 +77,23 @@ def stages_of(run: Run) -> list[Stage]:
 
 
 def _reward(round_: Round, out: Path) -> Arguments:
-    return [*_program("reward", round_), "--data", round_.snapshot, "--out", out]
+    """All votes but the test fold's; where the policy optimizes the model, the judge's fold is not for it either."""
+    folds: Arguments = ["--folds", "optimize"] if round_.run.method == "ppo" else []
+    previous: Arguments = ["--previous", round_.previous_reward] if round_.previous_reward is not None else []
+    return [*_program("reward", round_), "--data", round_.snapshot, "--out", out, *previous, *folds]
 
 
 def _judge(round_: Round, out: Path) -> Arguments:
     """A second reward model with another seed that saw nothing but the judge fold: it judges what it did not teach."""
     seed = Recipe.model_validate_json(round_.run.recipe).seed + 1
-    return [*_reward(round_, out), "--folds", "judge", "--set", f"seed={seed}"]
+    inputs: Arguments = ["--data", round_.snapshot, "--out", out]
+    return [*_program("reward", round_), *inputs, "--folds", "judge", "--set", f"seed={seed}"]
 
 
 def _candidate(round_: Round, out: Path) -> Arguments:
     start: Arguments = ["--data", round_.snapshot, "--init-adapter", round_.parent]
-    return [*_program(round_.run.method, round_), *start, "--out", out]
+    reward: Arguments = ["--reward", round_.finished("reward")] if round_.run.method == "ppo" else []
+    return [*_program(round_.run.method, round_), *start, *reward, "--out", out]
 
 
 def _publish(round_: Round, out: Path) -> Arguments:

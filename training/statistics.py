@@ -1,7 +1,9 @@
 """The few statistics that decide: pure numpy, with their sources."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,9 +63,34 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 def is_degenerate(token_ids: Sequence[int], eos_ids: Sequence[int]) -> bool:
     """Empty, or stuck: some four tokens in a row come three times or more."""
-    text = tuple(token for token in token_ids if token not in eos_ids)
-    counts: dict[tuple[int, ...], int] = {}
-    for start in range(len(text) - 3):
-        gram = text[start : start + 4]
-        counts[gram] = counts.get(gram, 0) + 1
-    return not text or max(counts.values(), default=0) >= 3
+    text = [token for token in token_ids if token not in eos_ids]
+    return not text or max(Counter(_grams(text, 4)).values(), default=0) >= 3
+
+
+def repetition(token_ids: Sequence[int], *, n: int = 4) -> float:
+    """Share of a completion's n-grams that stood in it before (Welleck et al. 2019, seq-rep-n); 0 if it has none."""
+    grams = list(_grams(token_ids, n))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def distinct(completions: Iterable[Sequence[int]], *, n: int) -> float:
+    """distinct-n (Li et al. 2016): different n-grams over all n-grams of these completions. It falls with their
+    number, so compare only equally many."""
+    grams = [gram for completion in completions for gram in _grams(completion, n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def refusal_rate(texts: Sequence[str], patterns: Iterable[str]) -> float:
+    """Share of texts in which one of these regular expressions is found, whatever the case."""
+    refusal = re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    return sum(bool(refusal.search(text)) for text in texts) / len(texts)
+
+
+def best_of_kl(n: int) -> float:
+    """log n − (n − 1)/n: the most that choosing the best of n samples moves a policy, in nats a completion; exact where
+    no two completions score alike (Beirami et al. 2024)."""
+    return math.log(n) - (n - 1) / n
+
+
+def _grams(token_ids: Sequence[int], n: int) -> Iterable[tuple[int, ...]]:
+    return zip(*(token_ids[start:] for start in range(n)), strict=False)

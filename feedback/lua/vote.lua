@@ -1,7 +1,7 @@
 -- One vote, decided and stored in one step. The same call again (a client's retry, or redis-py's silent one) gives the
 -- same answer and stores nothing.
 -- KEYS: target (completion or comparison), idempotency, feedback stream, feedback counts
--- ARGV: ballot (JSON: id, target, kind, value, rater, comment), digest of the ballot, feedback window (s),
+-- ARGV: ballot (JSON: id, target, kind, value, rater, rater_kind, comment), digest of the ballot, feedback window (s),
 --       life of the idempotency key (s), prefix of completion keys, prefix of comparison keys
 -- Returns {outcome, event JSON, 1 if it stands}; outcome 'new' or 'replay'. Refusals are {outcome} alone:
 --   'key_conflict', 'unknown', 'no_choice', 'unfinished', 'unvotable', 'revealed'
@@ -11,7 +11,8 @@ local ballot = cjson.decode(ARGV[1])
 local function field_of(event)
   local rater = event.rater
   if rater == nil or rater == cjson.null then rater = '-' end
-  return 'v:' .. rater .. ':' .. string.format('%d', event.target.choice_index) .. ':' .. event.kind
+  local people = not event.rater_kind or event.rater_kind == 'human'
+  return (people and 'v:' or event.rater_kind .. ':') .. rater .. ':' .. string.format('%d', event.target.choice_index) .. ':' .. event.kind
 end
 
 local function answer(outcome, json)
@@ -60,7 +61,7 @@ if not standing or cjson.decode(standing).value ~= ballot.value then
   -- spliced, because cjson would round the microseconds off
   event = string.sub(cjson.encode(ballot), 1, -2) .. ',"created_at":' .. now[1] .. string.format('.%06d', now[2]) .. '}'
   redis.call('XADD', KEYS[3], '*', 'event', event)
-  redis.call('HINCRBY', KEYS[4], ballot.kind, 1)
+  redis.call('HINCRBY', KEYS[4], ballot.rater_kind == 'human' and ballot.kind or 'ai_' .. ballot.kind, 1)
   redis.call('HSET', KEYS[1], field, event)
   if is_comparison then redis.call('HSET', KEYS[1], 'revealed', ballot.id) end
 end

@@ -38,11 +38,11 @@ def cut(client, tmp_path) -> Snapshot:
 def vote_on(api, put_comparison):
     """A fresh comparison by two given versions, and a vote on it."""
 
-    def vote(name: str, versions: tuple[int, int] = (0, 0), value: str = "a") -> None:
+    def vote(name: str, versions: tuple[int, int] = (0, 0), value: str = "a", **more: object) -> None:
         messages = [Message(role="user", content=f"prompt {name}")]
         sides = [{"policy_version": version, "messages": messages} for version in versions]
         put_comparison(name, a=sides[0], b=sides[1])
-        body = {"target": {"type": "comparison", "id": f"cmp_{name}"}, "kind": "preference", "value": value}
+        body = {"target": {"type": "comparison", "id": f"cmp_{name}"}, "kind": "preference", "value": value} | more
         assert api.post("/v1/feedback", json=body).status_code == 201
 
     return vote
@@ -66,6 +66,19 @@ def test_cut_is_a_function_of_the_log(redis_client, tmp_path, vote_on):
     assert first.manifest.last_event == redis_client.xrevrange(keys.FEEDBACK, count=1)[0][0]
     vote_on("3")
     assert cut(redis_client, tmp_path / "here").manifest.id != first.manifest.id
+
+
+def test_an_ai_raters_votes_reach_the_snapshot_as_such(redis_client, tmp_path, vote_on):
+    """From the API's `rater.kind` to the row, at its own weight and share."""
+    registry.initialise(redis_client, policy(0, None), actor="test")
+    for index in range(20):
+        vote_on(f"person-{index}")
+        vote_on(f"machine-{index}", rater={"id": "ai:judge", "kind": "ai"})
+    pairs = cut(redis_client, tmp_path).pairs
+    machine = [row for row in pairs if row.rater_kind == "ai"]
+    people = [row for row in pairs if row.rater_kind == "human" and row.fold == "optimize"]
+    assert len(machine) == int(len(people) * 3 / 7)
+    assert {(row.fold, row.weight) for row in machine} == {("optimize", 0.5)}
 
 
 def test_only_a_live_policy_consumes_votes(redis_client, tmp_path, vote_on):

@@ -38,6 +38,7 @@ def test_digest_is_over_what_the_client_said():
     """The id that is minted for a request does not make it another request; a comment does."""
     assert events.digest(ballot()) == events.digest(ballot(id="fb_2"))
     assert events.digest(ballot()) != events.digest(ballot(comment="because"))
+    assert events.digest(ballot()) != events.digest(ballot(rater_kind="ai"))
 
 
 @pytest.mark.parametrize(

@@ -128,11 +128,94 @@ def test_which_rows_train_the_policy(given, trains, dropped):
     assert found.dropped == dropped
 
 
-def test_thumbs_are_counted_and_train_nothing():
-    """A thumb gives no row; it is shown as a number."""
-    thumb = vote(kind="thumb", value=1, target=Target(type="completion", id="1-a"), completion_ids=["1-a"])
-    found = build([thumb], side("1-a"))
-    assert (found.pairs, found.thumbs, found.dropped) == ([], 1, {})
+def thumb(name: str = "t", *, completion: str = "1-a", value: int = 1, **given: object) -> LoggedVote:
+    index = int(given.pop("choice_index", 0))
+    target = Target(type="completion", id=completion, choice_index=index)
+    fields = {"target": target, "completion_ids": [completion], "policy_versions": [3]}
+    return vote(value, name=name, kind="thumb", **(fields | given))
+
+
+@pytest.mark.parametrize("value", [1, -1])
+def test_a_thumb_gives_a_row_with_the_stored_ids(value):
+    """The completion's own ids and text; up or down; it trains the policy."""
+    found = build([thumb(value=value)], side("1-a"))
+    (row,) = found.thumbs
+    assert (row.completion_id, row.completion_text, row.completion_token_ids) == ("1-a", "text of 1-a", [ord("a"), 4])
+    assert (row.up, row.trains_policy, row.fold, row.weight, row.version) == (value == 1, True, "optimize", 1.0, 3)
+    assert (found.pairs, found.dropped) == ([], {})
+    assert [it.cluster for it in found.prompts] == [row.cluster]
+
+
+def test_a_thumb_on_a_later_choice_gives_that_choice():
+    choices = [Choice(index=i, text=f"{i}", token_ids=[i, 4], finish_reason="stop") for i in range(3)]
+    (row,) = build([thumb(choice_index=2)], side("1-a", choices=choices)).thumbs
+    assert (row.completion_text, row.completion_token_ids) == ("2", [2, 4])
+
+
+def test_a_completion_that_stands_in_a_pair_does_not_train_by_its_thumb_too():
+    """KTO and DPO would teach the same answer twice; the reward model takes both."""
+    sides = [side("1-a"), side("1-b"), side("2-a")]
+    votes = [vote(), thumb("x"), thumb("y", completion="2-a"), thumb("z", completion="1-b", value=-1)]
+    found = build(votes, *sides)
+    assert [row.trains_policy for row in found.thumbs] == [False, True, False]
+    assert found.dropped == {"thumb_paired": 2}
+
+
+@pytest.mark.parametrize(
+    ("record", "given", "trains", "dropped"),
+    [
+        ({"finish_reason": "length"}, {}, [], {"thumb_truncated": 1}),
+        ({"state": CompletionState.ABORTED}, {}, [], {"thumb_truncated": 1}),
+        ({"train": False}, {}, [], {"thumb_no_consent": 1}),
+        ({"id": "other"}, {}, [], {"thumb_expired": 1}),
+        ({"policy_version": 1}, {}, [False], {"thumb_stale": 1}),
+        ({}, {"entry": "100-0"}, [False], {}),
+        ({"prompt": prompt_in("test")}, {}, [False], {}),
+    ],
+)
+def test_thumbs_follow_the_rules_of_pairs(record, given, trains, dropped):
+    """Consent, a finished answer, a fresh version, newer than the live policy's snapshot, the optimize fold."""
+    found = build([thumb(**given)], side(str(record.pop("id", "1-a")), **record))
+    assert [row.trains_policy for row in found.thumbs] == trains
+    assert found.dropped == dropped
+
+
+def many(people: int, machines: int, *, prompt: str = "") -> tuple[list[LoggedVote], list[CompletionRecord]]:
+    """Votes on comparisons of their own: people's first, then those of an AI rater."""
+    kinds = ["human"] * people + ["ai"] * machines
+    votes = [vote(name=str(i), entry=f"{200 + i}-0", rater_kind=kind) for i, kind in enumerate(kinds)]
+    return votes, [side(f"{i}-{s}", prompt=prompt) for i in range(len(kinds)) for s in "ab"]
+
+
+@pytest.mark.parametrize(("people", "machines", "kept"), [(7, 5, 3), (7, 2, 2), (0, 5, 0), (14, 9, 6), (6, 9, 2)])
+def test_ai_raters_have_at_most_three_tenths_of_the_rows(people, machines, kept):
+    """The newest are kept, at half a person's weight; the others are counted."""
+    votes, sides = many(people, machines)
+    found = build(votes, *sides)
+    ai = [row for row in found.pairs if row.rater_kind == "ai"]
+    assert [row.feedback_id for row in ai] == [f"fb_{i}" for i in range(people + machines - kept, people + machines)]
+    assert {row.weight for row in ai} <= {0.5}
+    assert len(found.pairs) == people + kept
+    assert found.dropped == ({"ai_share": machines - kept} if machines > kept else {})
+    assert all(row.trains_policy for row in found.pairs)
+
+
+def test_ai_raters_have_at_most_three_tenths_of_the_policy_rows():
+    """Where people's rows are stale, fewer of an AI's may train the policy than the reward model."""
+    votes, sides = many(7, 3)
+    votes[:4] = [dataclasses.replace(it, entry="1-0") for it in votes[:4]]
+    found = build(votes, *sides)
+    assert [row.trains_policy for row in found.pairs] == [False] * 4 + [True] * 3 + [False, False, True]
+    assert found.dropped == {"ai_policy_share": 2}
+
+
+@pytest.mark.parametrize("fold", ["judge", "test"])
+def test_ai_raters_never_judge_or_test(fold):
+    """What decides about a policy comes from people."""
+    votes, sides = many(7, 2, prompt=prompt_in(fold))
+    found = build(votes, *sides)
+    assert [row.rater_kind for row in found.pairs] == ["human"] * 7
+    assert found.dropped == {"ai_fold": 2}
 
 
 def test_prompts_are_one_per_cluster():
@@ -159,5 +242,5 @@ def test_rows_are_a_function_of_the_log(order, grown):
     votes = [vote("ab"[i % 2], name=str(i), entry=f"{200 + i}-0") for i in range(8)]
     whole = build(votes, *sides)
     shuffled = build([votes[i] for i in order], *sides)
-    assert content_id(shuffled.pairs, shuffled.prompts) == content_id(whole.pairs, whole.prompts)
+    assert content_id(shuffled.pairs, [], shuffled.prompts) == content_id(whole.pairs, [], whole.prompts)
     assert build(votes[:grown], *sides).pairs == whole.pairs[:grown]

@@ -108,6 +108,20 @@ def test_readers_page_through_the_whole_log(redis_server, redis_client, put_comp
     assert sorted(store.completions(redis_client, names)) == sorted(set(names) - {"fb_0", "fb_1200"})
 
 
+def test_an_ai_rater_is_somebody_else(redis_server, redis_client, put_completion):
+    """Its vote neither supersedes that of a person with the same id nor counts towards a round."""
+    put_completion("chatcmpl-1")
+    person, machine, changed = vote(
+        redis_server,
+        ballot("fb_1", rater="x"),
+        ballot("fb_2", rater="x", rater_kind="ai", value=-1),
+        ballot("fb_3", rater="x", rater_kind="ai"),
+    )
+    assert [it.feedback.supersedes for it in (person, machine, changed)] == [None, None, "fb_2"]
+    assert [it.feedback.rater_kind for it in (person, machine)] == ["human", "ai"]
+    assert redis_client.hgetall(keys.FEEDBACK_COUNTS) == {"thumb": "1", "ai_thumb": "2"}
+
+
 def test_counts_and_salt(redis_server, redis_client, put_completion):
     """Only preferences count towards a round; the salt is drawn once."""
     put_completion("chatcmpl-1")

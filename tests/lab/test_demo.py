@@ -21,7 +21,7 @@ from core.settings import Settings
 from lab.arena import Arena, ArenaAnswer, ArenaConfig
 from lab.base_config import DEMO_FILE
 from lab.chats import ChatsConfig
-from lab.demo import arena_prompts, compile_report, demo_settings, run
+from lab.demo import arena_prompts, compile_report, demo_recipe, demo_settings, run
 from lab.demo_config import DemoConfig, load_demo_config
 from lab.display import Display
 from lab.raters import RatersConfig
@@ -29,11 +29,13 @@ from lab.world import sample_prompts
 from tests.lab.fake_service import FakeService
 from tests.lab.test_report import FIRST, SECOND
 from training import runs
+from training.recipe import load_recipe
 
 CONFIG = DemoConfig(
     seed=1,
     rounds=2,
     min_votes=20,
+    min_votes_ppo=25,
     check_interval_s=0.1,
     votes_timeout_s=30.0,
     training_timeout_s=30.0,
@@ -303,6 +305,16 @@ def test_the_demo_sets_what_starts_a_round() -> None:
 
     assert (settings.base, settings.recipe, settings.min_votes) == ("/bases/demo", str(DEMO_FILE), 20)
     assert (settings.check_interval_s, settings.port) == (0.1, 8123)
+
+
+def test_the_demo_by_another_method(tmp_path: Path) -> None:
+    """The demo's recipe is its file; for PPO a copy with a judge of its own, and all other values as they were."""
+    assert demo_recipe(tmp_path, "dpo") == DEMO_FILE
+
+    recipe, original = load_recipe(demo_recipe(tmp_path / "home", "ppo")), load_recipe(DEMO_FILE)
+
+    assert (recipe.method, recipe.judge) == ("ppo", "own")
+    assert recipe.model_copy(update={"method": "dpo", "judge": original.judge}) == original
 
 
 def test_the_evaluation_asks_fresh_prompts_and_about_a_dog() -> None:

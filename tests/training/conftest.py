@@ -1,5 +1,6 @@
 """Tiny random models on disk: Qwen3 with a tied head and without BOS, Llama with an untied head and BOS; both pad with
-their end-of-text token, as many real models do."""
+their end-of-text token, as many real models do. `any_base_directory` has further families: Mistral and Gemma with a
+tokenizer that begins every text with BOS, Gemma with a padding token of its own, GPT-NeoX with a fused attention."""
 
 import os
 
@@ -9,45 +10,70 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from core.adapters import BaseShapes, base_shapes
 from training.model import SharedBase, load_base
 
-VOCABULARY, BOS, EOS, USER, ASSISTANT = 97, 1, 3, 4, 5
-_CHAT = "{% for m in messages %}user {{ m.content }} {% endfor %}assistant"
+VOCABULARY, BOS, PAD, EOS, USER, ASSISTANT = 97, 1, 2, 3, 4, 5
+_CHAT = (
+    "{% for m in messages %}{{ m.role }} {{ m.content }} {% if m.role == 'assistant' %}<eos> {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}assistant {% endif %}"
+)
 _SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 _HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 256}
+
+
+_KINDS: dict[str, dict[str, object]] = {
+    "qwen3": {"tie_word_embeddings": True},
+    "llama": {"tie_word_embeddings": False, "bos_token_id": BOS},
+    "mistral": {"tie_word_embeddings": False, "bos_token_id": BOS, "sliding_window": 32},
+    "gemma": {"tie_word_embeddings": True, "bos_token_id": BOS, "pad_token_id": PAD},
+    "gemma2": {"tie_word_embeddings": True, "bos_token_id": BOS, "pad_token_id": PAD, "final_logit_softcapping": 5.0},
+    "gpt_neox": {"tie_word_embeddings": False, "rotary_pct": 0.5},
+}
+_BEGINS = ("mistral", "gemma", "gemma2")
+"""Their tokenizers put BOS before every text, and their templates write it too."""
 
 
 def write_model(directory: Path, kind: str) -> Path:
     """A random causal LM with a tokenizer of whole words and a chat template."""
     torch.manual_seed(0)
-    ids = {"eos_token_id": EOS, "pad_token_id": EOS}
-    if kind == "qwen3":
-        config = Qwen3Config(**_SIZES, **_HEADS, **ids, tie_word_embeddings=True, initializer_range=0.2)
-        model = Qwen3ForCausalLM(config)
-    else:
-        config = LlamaConfig(
-            **_SIZES, **_HEADS, **ids, bos_token_id=BOS, tie_word_embeddings=False, initializer_range=0.2
-        )
-        model = LlamaForCausalLM(config)
-    model.save_pretrained(directory)
-    special = ["<unk>", "<bos>", "<sep>", "<eos>", "user", "assistant"]
+    ids = {"eos_token_id": EOS, "pad_token_id": EOS, "bos_token_id": None}
+    settings = {**_SIZES, **_HEADS, **ids, "initializer_range": 0.2, **_KINDS[kind]}
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings)).save_pretrained(directory)
+    write_tokenizer(directory, begins=kind in _BEGINS, pad="<pad>" if kind.startswith("gemma") else "<eos>")
+    return directory
+
+
+def write_tokenizer(directory: Path, *, begins: bool = False, pad: str = "<eos>", template: str = _CHAT) -> None:
+    """Whole words; one that `begins` texts puts BOS before each, as its chat template does."""
+    special = ["<unk>", "<bos>", "<pad>", "<eos>", "user", "assistant"]
     words = special + [f"w{i}" for i in range(VOCABULARY - len(special))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>")
-    fast.chat_template = _CHAT
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    names = {"eos_token": "<eos>", "pad_token": pad, "unk_token": "<unk>"}
+    if begins:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", pair="<bos> $A $B", special_tokens=[("<bos>", BOS)]
+        )
+        names["bos_token"] = "<bos>"
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+    fast.chat_template = "{{ bos_token }} " * begins + template
     fast.save_pretrained(directory)
-    return directory
 
 
 @pytest.fixture(scope="session", params=["qwen3", "llama"])
 def base_directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Each test with this fixture runs on both models."""
     return write_model(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="session", params=["qwen3", "llama", "mistral", "gemma", "gpt_neox"])
+def any_base_directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each test with this fixture runs on every family that is supported."""
+    return write_model(tmp_path_factory.mktemp(f"any-{request.param}"), request.param)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """From rows to batches: what is kept, what is dropped, what the masks say."""
 
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.examples import EOS, pair_row, pairs
 from training import data, sources
 from training.data import Pair, Text
+from training.recipe import Recipe
 
 
 def test_masks_come_from_lengths_not_from_the_padding_id() -> None:
@@ -49,6 +51,13 @@ def test_pairs_are_dropped_whole_never_cut() -> None:
 def test_micro_batches_by_hand() -> None:
     """Like lengths together: rows of 1 and 2 tokens fit into 10, so do two rows of 5; a row of 20 stands alone."""
     assert data.micro_batches([5, 2, 5, 1, 20], range(5), tokens=10) == [[3, 1], [0, 2], [4]]
+
+
+def test_micro_batches_fit_the_device_by_default() -> None:
+    """On a CPU, 4096 padded tokens; the recipe leaves it open."""
+    assert Recipe().micro_batch_tokens is None
+    if not torch.cuda.is_available():
+        assert data.micro_batches([2048, 2048, 1], range(3), tokens=None) == [[2, 0], [1]]
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 200))

@@ -56,7 +56,7 @@ def test_the_first_loss_is_ln_2(base: SharedBase) -> None:
 
     assert metrics[0].preference_loss == pytest.approx(math.log(2), abs=1e-5)
     assert metrics[0].margin == pytest.approx(0.0, abs=1e-5)
-    assert dpo_fit.starts_at_reference(metrics)
+    assert dpo_fit.starts_at_reference(metrics, recipe().dpo)
 
 
 def test_the_step_equals_the_closed_form(base: SharedBase) -> None:

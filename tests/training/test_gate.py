@@ -57,6 +57,8 @@ def kl(per_completion: float, per_token: float) -> Kl:
         ({"prompts": 199}, Verdict.INCONCLUSIVE, {"prompts"}),
         ({"completions": 999}, Verdict.INCONCLUSIVE, {"completions"}),
         ({"kl_samples": 255}, Verdict.INCONCLUSIVE, {"kl_samples"}),
+        ({"judge_ai_rows": 1}, Verdict.INCONCLUSIVE, {"judge_ai_rows"}),
+        ({"ai_policy_rows": 90, "ai_self_policy_rows": 30}, Verdict.PASS, set()),
         ({"prompts": 199, "win_rate_low": 0.4}, Verdict.FAIL, {"prompts", "win_rate_low"}),
     ],
 )

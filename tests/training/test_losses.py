@@ -41,6 +41,37 @@ def test_dpo_gradient_by_hand() -> None:
     assert (chosen.grad.item(), rejected.grad.item()) == pytest.approx((-expected, expected))
 
 
+def test_relatives_of_dpo_by_hand() -> None:
+    """h = 4 at beta ½: robust with ε = 0.1 is (0.9·log(1 + e⁻²) − 0.1·log(1 + e²)) / 0.8; hinge max(0, 1 − 2) = 0, and
+    of h = −4 it is 3; ipo (4 − 1)² = 9. At h = 0 they are ln 2, 1 and 1."""
+    margin = torch.tensor([4.0, 0.0])
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+
+    robust = losses.robust_dpo(margin, beta=0.5, label_smoothing=0.1)
+
+    assert robust.tolist() == pytest.approx([(0.9 * right - 0.1 * wrong) / 0.8, LN2])
+    assert losses.hinge(torch.tensor([4.0, -4.0, 0.0]), beta=0.5).tolist() == [0.0, 3.0, 1.0]
+    assert losses.ipo(margin, beta=0.5).tolist() == [9.0, 1.0]
+
+
+def test_robust_dpo_is_unbiased() -> None:
+    """With a share ε of the votes flipped its mean is the loss of the true votes: (1−ε)·l(h) + ε·l(−h) = −log σ(βh)."""
+    margin = torch.tensor([-3.0, 0.5, 2.0])
+    flipped = [losses.robust_dpo(sign * margin, beta=0.7, label_smoothing=0.2) for sign in (1, -1)]
+
+    torch.testing.assert_close(0.8 * flipped[0] + 0.2 * flipped[1], losses.dpo(margin, beta=0.7))
+
+
+def test_kto_by_hand() -> None:
+    """r = 3, z = 1, beta ½: a liked one loses 1 − σ(1), twice that with λ_D = 2, and a disliked one 1 − σ(−1)."""
+    sigma = 1 / (1 + math.exp(-1))
+    ratios, z = torch.tensor([3.0, 3.0]), torch.tensor(1.0)
+    up = torch.tensor([True, False])
+
+    assert losses.kto(ratios, up, z, beta=0.5).tolist() == pytest.approx([1 - sigma, sigma])
+    assert losses.kto(ratios, up, z, beta=0.5, up_weight=2.0).tolist() == pytest.approx([2 * (1 - sigma), sigma])
+
+
 def test_extreme_margins_stay_finite() -> None:
     """A margin of ±10⁴ nats gives 0 or 10⁴ times beta, never infinity or NaN."""
     loss = losses.dpo(torch.tensor([1e4, -1e4]), beta=0.1)

@@ -237,3 +237,45 @@ def test_retry_drops_what_was_made_from_another_parent(redis_client, config, run
     again = python("candidate", "import sys, pathlib; pathlib.Path(sys.argv[1], 'out').write_text('new')")
     assert go(redis_client, config, run_id, [GOOD[0], again, *GOOD[2:]]).state is RunState.DONE
     assert (config.artifacts / "runs" / run_id / "candidate" / "out").read_text() == "new"
+
+
+COUNTS_ATTEMPTS = """
+import os, pathlib, signal, sys
+checkpoint = pathlib.Path(sys.argv[1], "checkpoint.pt")
+done = int(checkpoint.read_text()) if checkpoint.exists() else 0
+checkpoint.write_text(str(done + 1))
+if done < 2:
+    END
+pathlib.Path(sys.argv[1], "out").write_text(str(done))
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "reasons"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", ["killed by signal 9", "killed by signal 9"]),
+        ("sys.exit('no')", ["no", "no", "no"]),
+    ],
+)
+def test_a_killed_trainer_goes_on(redis_client, config, run_id, end, reasons):
+    """Killed, it finds its checkpoint in the next attempt; one that failed by itself starts from the beginning, since
+    it would fail again."""
+    stages = [GOOD[0], python("candidate", COUNTS_ATTEMPTS.replace("END", end)), *GOOD[2:]]
+    for reason in reasons:
+        assert go(redis_client, config, run_id, stages).reason == f"candidate: {reason}"
+        runs.retry(redis_client, run_id)
+
+    if len(reasons) == 2:
+        assert go(redis_client, config, run_id, stages).state is RunState.DONE
+        assert (config.artifacts / "runs" / run_id / "candidate" / "out").read_text() == "2"
+
+
+def test_a_checkpoint_of_another_parent_is_not_gone_on_from(redis_client, config, run_id):
+    """What was begun from the old parent is dropped with it."""
+    killed = COUNTS_ATTEMPTS.replace("END", "os.kill(os.getpid(), signal.SIGKILL)")
+    assert go(redis_client, config, run_id, [GOOD[0], python("candidate", killed)]).state is RunState.FAILED
+    other_goes_live(redis_client)
+    runs.retry(redis_client, run_id)
+    once = "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'out').write_text(str(len(os.listdir(sys.argv[1]))))"
+    assert go(redis_client, config, run_id, [GOOD[0], python("candidate", once), *GOOD[2:]]).state is RunState.DONE
+    assert (config.artifacts / "runs" / run_id / "candidate" / "out").read_text() == "0"

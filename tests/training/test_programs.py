@@ -58,7 +58,6 @@ def cut(parent: Path, rows: list[PairRow], shapes: BaseShapes) -> Snapshot:
         created=0.0,
         last_event="1-0",
         dropped={},
-        thumbs=0,
         live_version=0,
         base_sha256=shapes.sha256,
         tokenizer_sha256=shapes.tokenizer_sha256,
@@ -188,6 +187,51 @@ def test_a_policy_against_itself_has_no_kl(workshop: Workshop, zero: Path, rewar
     assert evaluation.kl_to_parent.per_completion == 0.0
     assert evaluation.kl_to_base.per_completion == 0.0
     assert 0.3 < evaluation.win_rate < 0.7
+
+
+def test_evaluate_by_hand(workshop: Workshop, candidate: Path, reward_model: Path, tmp_path: Path) -> None:
+    """Without --live the base is the opponent; best-of-n beats one sample by the judge that chose; the figures beside
+    the gate are there; the candidate orders held-out votes as raters did."""
+    inputs = {"candidate": candidate, "judge": reward_model, "data": workshop.snapshot.directory, "best_of": 16}
+    evaluate.main(workshop.options(**inputs, out=tmp_path))
+    evaluation = Evaluation.model_validate_json((tmp_path / "evaluation.json").read_text())
+    metrics = GateReport.model_validate_json((tmp_path / "gate.json").read_text()).metrics
+
+    assert evaluation.kl_to_parent == evaluation.kl_to_base
+    assert evaluation.best_of is not None
+    assert evaluation.best_of.win_rate > 0.75
+    assert evaluation.best_of.kl_bound == pytest.approx(1.835089, abs=1e-6)
+    assert evaluation.preference_pairs == sum(row.fold == "test" for row in workshop.snapshot.pairs)
+    assert (evaluation.preference_accuracy or 0) > 0.8
+    for name in ("refusal_rate", "repetition", "distinct_1", "live_distinct_2", "best_of_win_rate", "ai_policy_rows"):
+        assert 0 <= metrics[name] <= 1
+
+
+def test_evaluate_on_a_file_of_prompts(workshop: Workshop, zero: Path, reward_model: Path, tmp_path: Path) -> None:
+    """No snapshot is needed; each prompt is asked once however often it stands there."""
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "w1 w2"}\n{"prompt": "w3"}\n{"prompt": "w3"}\n')
+    inputs = {"candidate": zero, "judge": reward_model, "data": tmp_path / "prompts.jsonl"}
+    evaluate.main(workshop.options(**inputs, out=tmp_path))
+    evaluation = Evaluation.model_validate_json((tmp_path / "evaluation.json").read_text())
+
+    assert (evaluation.prompts, evaluation.completions) == (2, 80)
+    assert evaluation.preference_accuracy is None
+
+
+def test_a_judge_that_learned_from_an_ai_decides_nothing(
+    workshop: Workshop, zero: Path, reward_model: Path, tmp_path: Path
+) -> None:
+    """Its rows are counted by what the judge was trained on; votes of a judge that is the policy itself are named."""
+    kinds = ["ai", "ai_self", *["human"] * 158]
+    rows = [pair_row(number, fold="optimize", rater_kind=kind) for number, kind in enumerate(kinds)]
+    snapshot = cut(tmp_path, rows, workshop.shapes)
+
+    assert evaluate.ai_rows(snapshot, ["optimize", "judge"]) == {
+        "ai_policy_rows": 2,
+        "ai_self_policy_rows": 1,
+        "judge_ai_rows": 2,
+    }
+    assert evaluate.ai_rows(snapshot, ["judge"])["judge_ai_rows"] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,17 @@
 """Sampling: the policy's own distribution, repeatable, cut where it ends."""
 
+from pathlib import Path
+
+import pytest
 import torch
+from torch import nn
 
 from tests.training.conftest import EOS, VOCABULARY
-from training.model import SharedBase
+from training.data import collate
+from training.logprobs import token_logprobs
+from training.model import SharedBase, load_base
 from training.recipe import LoraRecipe, SamplingRecipe
-from training.rollouts import sample
+from training.rollouts import roll_out, sample
 
 SAMPLING = SamplingRecipe(max_new_tokens=12, batch_size=16)
 PROMPTS = [[4, *range(30, 30 + length), 5] for length in (7, 1, 3, 5, 2)]
@@ -44,21 +50,42 @@ def test_a_completion_ends_at_its_end_of_text_token(base: SharedBase) -> None:
         assert text.completion[-1] == EOS or len(text.completion) == SAMPLING.max_new_tokens
 
 
-def test_left_padding_is_invisible(base: SharedBase) -> None:
-    """Greedy decoding of short prompts beside long ones gives what each prompt gives alone."""
-    greedy = {"max_new_tokens": 6, "do_sample": False}
-    together = base.model.generate(**_left_padded(PROMPTS), **greedy)[:, 9:]
+def test_log_probs_are_the_trainers(any_base_directory: Path) -> None:
+    """Left padding, the cache and rows that leave the batch change nothing: each sampled token's log-prob is that of
+    a forward pass over its row alone, in every family (traps 20, 21 and 25)."""
+    base = load_base(any_base_directory, base_sha256="0" * 64)
+    base.add_fresh("policy", LoraRecipe(rank=2, alpha=4), seed=0)
+    for parameter in base.parameters("policy").values():
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
 
-    for row, prompt in zip(together, PROMPTS, strict=True):
-        alone = base.model.generate(torch.tensor([prompt]), **greedy)[0, len(prompt) :]
-        assert row[: len(alone)].tolist() == alone.tolist()
+    rollouts = roll_out(base, "policy", PROMPTS * 16, SAMPLING, seed=4)
+
+    assert len({len(rollout.text.completion) for rollout in rollouts}) > 2
+    with base.acting("policy"), torch.no_grad():
+        for rollout in rollouts:
+            batch = collate([rollout.text])
+            where = batch.completion_mask[:, 1:]
+            states = base.hidden(batch)[:, :-1][where]
+            expected = token_logprobs(states, base.head, batch.token_ids[:, 1:][where])
+            assert rollout.logprobs == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def _left_padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
-    width = max(len(prompt) for prompt in prompts)
-    rows = [[EOS] * (width - len(prompt)) + prompt for prompt in prompts]
-    masks = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(masks)}
+def test_a_model_without_doubts_says_what_generate_says(any_base_directory: Path) -> None:
+    """Final states a million times as large make every draw an arg-max: the words are those of greedy `generate`."""
+    base = load_base(any_base_directory, base_sha256="0" * 64)
+    with torch.no_grad():
+        _final_norm(base.model.base_model).weight.fill_(1e6)
+    greedy = {"max_new_tokens": SAMPLING.max_new_tokens, "do_sample": False}
+    expected = []
+    for prompt in PROMPTS:
+        row = base.model.generate(torch.tensor([prompt]), **greedy)[0, len(prompt) :].tolist()
+        expected.append(row[: row.index(EOS) + 1] if EOS in row else row)
+
+    assert [text.completion for text in sample(base, None, PROMPTS, SAMPLING, seed=0)] == expected
+
+
+def _final_norm(inner: nn.Module) -> nn.Module:
+    return inner.norm if hasattr(inner, "norm") else inner.final_layer_norm
 
 
 def test_a_role_samples_its_own_policy(base: SharedBase) -> None:

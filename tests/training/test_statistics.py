@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from training import statistics
+from training.recipe import EvaluateRecipe, load_recipe
 
 
 def test_wilson_by_hand() -> None:
@@ -52,6 +53,43 @@ def test_bootstrap_repeats_itself() -> None:
     wins = np.random.default_rng(1).uniform(0, 1, 50)
 
     assert statistics.win_rate(wins, resamples=500, seed=7) == statistics.win_rate(wins, resamples=500, seed=7)
+
+
+def test_repetition_by_hand() -> None:
+    """1 2 3 1 2 3 has the pairs 12 23 31 12 23, of which two stood there before; too short a text repeats nothing."""
+    assert statistics.repetition([1, 2, 3, 1, 2, 3], n=2) == pytest.approx(2 / 5)
+    assert statistics.repetition([7] * 7) == pytest.approx(3 / 4)
+    assert statistics.repetition([1, 2, 3]) == 0.0
+    assert statistics.repetition([]) == 0.0
+
+
+def test_distinct_n_is_over_all_completions() -> None:
+    """1 2 and 2 1 2: two tokens of five are different, two pairs (12, 21) of three; no pair spans two completions."""
+    assert statistics.distinct([[1, 2], [2, 1, 2]], n=1) == pytest.approx(2 / 5)
+    assert statistics.distinct([[1, 2], [2, 1, 2]], n=2) == pytest.approx(2 / 3)
+    assert statistics.distinct([[1]], n=2) == 0.0
+
+
+def test_refusals_are_found_by_the_recipes_patterns() -> None:
+    """Whatever the case and the place; an answer that merely regrets is none."""
+    texts = [
+        "Sorry, I can't help with that.",
+        "i am sorry, but I am unable to say",
+        "As an AI, no.",
+        "I'm sorry to hear it.",
+    ]
+    patterns = EvaluateRecipe().refusals
+
+    assert [statistics.refusal_rate([text], patterns) for text in texts] == [1.0, 1.0, 1.0, 0.0]
+    assert statistics.refusal_rate(texts, patterns) == 0.75
+    assert statistics.refusal_rate(["I can not help with that ."], load_recipe("demo").evaluate.refusals) == 1.0
+
+
+def test_best_of_n_by_hand() -> None:
+    """Of one: nothing; of two: ln 2 − 1/2; of eight: 2.079 − 0.875."""
+    assert statistics.best_of_kl(1) == 0.0
+    assert statistics.best_of_kl(2) == pytest.approx(0.193147, abs=1e-6)
+    assert statistics.best_of_kl(8) == pytest.approx(1.204442, abs=1e-6)
 
 
 def test_mean_and_error_by_hand() -> None:

@@ -1,0 +1,148 @@
+"""Two processes through torchrun (gloo, CPU): the training of one process, and every file once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from core.adapters import WEIGHTS
+from training import dpo, kto, reward
+from training.data import split
+from training.devices import Devices
+
+SETTINGS = ["lora.rank=2", "precision=float32", "threads=1", "batch_rows=10", "epochs=2", "learning_rate=0.001"]
+SETTINGS += ["min_reward_pairs=10", "sampling.max_new_tokens=4", "reward.reference_samples=32"]
+SETTINGS += ["dpo.kl_samples=4", "kto.kl_samples=4"]
+
+
+def write_uneven_votes(path: Path) -> Path:
+    """40 rows whose lengths and weights differ widely, so that two halves of a step never weigh the same."""
+    with path.open("w") as stream:
+        for number in range(40):
+            answers = {"chosen": "w1 " * (1 + number % 9) + "w40", "rejected": "w2 " * (1 + number % 5) + f"w{number}"}
+            row = {"prompt": "w3 " * (1 + number % 13), "weight": 0.5 + number % 4} | answers
+            stream.write(json.dumps(row) + "\n")
+    return path
+
+
+def write_uneven_thumbs(path: Path) -> Path:
+    """The same with thumbs."""
+    with path.open("w") as stream:
+        for number in range(40):
+            answer = f"w{1 + number % 2} " * (1 + number % 9) + f"w{number}"
+            row = {"prompt": "w3 " * (1 + number % 13), "completion": answer, "label": number % 2 == 0}
+            stream.write(json.dumps(row | {"weight": 0.5 + number % 4}) + "\n")
+    return path
+
+
+def options(base: Path, data: Path, out: Path) -> list[str]:
+    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    return ["--base", str(base), "--data", str(data), "--out", str(out), *settings]
+
+
+def on_two(program: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", program]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launch, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.parametrize("program", [dpo, reward, kto], ids=["dpo", "reward", "kto"])
+def test_two_processes_train_as_one(program, qwen_directory: Path, tmp_path: Path) -> None:
+    """Traps 14 and 16: losses and gradient norms of every step, and the adapter, are those of one process, with rows
+    of unequal length and weight; KTO's baseline is of the whole step; the program's files are there once, and one
+    process speaks."""
+    data = (write_uneven_thumbs if program is kto else write_uneven_votes)(tmp_path / "rows.jsonl")
+    one, two = tmp_path / "one", tmp_path / "two"
+    program.main(options(qwen_directory, data, one))
+    result = on_two(program.__name__, options(qwen_directory, data, two))
+    assert result.returncode == 0, result.stderr
+    steps = [[json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] for out in (one, two)]
+    ours, theirs = (load_file(out / WEIGHTS) for out in (one, two))
+
+    assert len(steps[0]) == len(steps[1]) > 2
+    for alone, together in zip(*steps, strict=True):
+        if alone["step"] == 0 and program is not reward:  # every margin is 0 yet, and its sign is that of rounding
+            alone["accuracy"] = together["accuracy"]
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=2e-5)
+    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
+    assert json.loads((two / "config.json").read_text())["devices"] == 2
+    spoken = [json.loads(line)["progress"] for line in result.stdout.splitlines() if line.startswith("{")]
+    assert spoken == sorted(spoken)
+
+
+def test_a_sharded_base_trains_as_a_whole_one(qwen_directory: Path, tmp_path: Path) -> None:
+    """FSDP2 over two processes, with an odd number of micro-batches in a step: steps and adapter are as of one."""
+    data = write_uneven_thumbs(tmp_path / "rows.jsonl")
+    more = ["--set", "micro_batch_tokens=90"]
+    kto.main([*options(qwen_directory, data, tmp_path / "one"), *more])
+    given = [*options(qwen_directory, data, tmp_path / "two"), *more, "--set", "shard=true"]
+    result = on_two("training.kto", given)
+    assert result.returncode == 0, result.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+
+    for alone, together in zip(one[1:], two[1:], strict=True):
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-6)
+    ours, theirs = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=2e-5)
+
+
+HELD = """
+import sys
+from pathlib import Path
+from training.model import load_base
+base = load_base(Path(sys.argv[1]), base_sha256="0" * 64, shard=True)
+layers = [p for layer in base.model.base_model.layers for p in layer.parameters()]
+print("held", sum(p.to_local().numel() for p in layers) / sum(p.numel() for p in layers))
+"""
+
+
+def test_each_process_holds_its_part(qwen_directory: Path, tmp_path: Path) -> None:
+    """Of every layer half the weights, on two."""
+    (tmp_path / "held.py").write_text(HELD)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    result = subprocess.run(
+        [*launch, str(tmp_path / "held.py"), str(qwen_directory)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+
+    assert result.stdout.count("held 0.5") == 2, result.stderr
+
+
+@given(st.integers(0, 30), st.integers(1, 8))
+def test_with_a_spare_item_all_take_equally_many(count: int, processes: int) -> None:
+    """Every item is taken once, and whoever has fewer takes one more for nothing."""
+    items = list(range(count))
+    parts = [Devices(rank=rank, count=processes, device=torch.device("cpu")) for rank in range(processes)]
+
+    assert sorted(item for part in parts for item in part.mine(items)) == items
+    assert len({len(part.mine(items)) + len(part.spare(items)) for part in parts}) == 1
+    assert all(len(part.spare(items)) <= 1 for part in parts)
+
+
+@given(st.lists(st.lists(st.integers(), min_size=1, max_size=9), max_size=5), st.integers(1, 8))
+def test_every_device_gets_a_group_where_there_are_rows(groups: list[list[int]], parts: int) -> None:
+    """No row is lost or doubled, no group is empty, and there are as many groups as devices, if rows suffice."""
+    found = split(groups, parts=parts)
+    rows = [row for group in groups for row in group]
+
+    assert sorted(row for group in found for row in group) == sorted(rows)
+    assert all(found)
+    assert len(found) == max(len(groups), min(parts, len(rows)))
