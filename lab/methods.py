@@ -33,6 +33,8 @@ from training.reward_report import accuracy
 from training.sources import stored
 
 VOTES, THUMBS, ROUNDS, ROUND_VOTES, TEST_VOTES = 1000, 1000, 3, 400, 1000
+CHATS = 3000
+"""Without a vote, in each round: most people who chat never vote."""
 BEST_OF = 8
 
 
@@ -162,6 +164,7 @@ class Study:
             thumbs=thumbs,
             raters=self._raters,
             seed=self._seed,
+            chats=CHATS,
         )
 
     def _freeze(self, name: str, ballots: Ballots, fresh: set[int]) -> Path:

@@ -70,9 +70,13 @@ class Bench:
 
     def answers(self, adapter: Path | None, prompts: Sequence[Prompt], *, seed: int) -> list[Answer]:
         """One completion a prompt at temperature 1; None is the bare base, which is version 0."""
-        encoded = [self._encoder.prompt([{"role": "user", "content": prompt.text}]) for prompt in prompts]
+        encoded = [self.encoded(prompt) for prompt in prompts]
         texts = sample(self.shared, self.role(adapter), encoded, SAMPLING, seed=seed)
         return [self._answer(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+
+    def encoded(self, prompt: Prompt) -> list[int]:
+        """Its ids, as serving makes them."""
+        return self._encoder.prompt([{"role": "user", "content": prompt.text}])
 
     def verdict(self, answers: Sequence[Answer], opponent: Sequence[Answer]) -> Verdict:
         """Both answered the same prompts."""
@@ -130,6 +134,7 @@ def vote(
     thumbs: int,
     raters: RatersConfig,
     seed: int,
+    chats: int = 0,
     held_out: bool = False,
 ) -> None:
     """Adds this many comparisons and thumbs on answers of one policy; pairs of equal answers are no votes.
@@ -138,6 +143,7 @@ def vote(
     needed for a judge.
 
     Args:
+        chats: on whose answers nobody voted; their prompts are there to be answered again.
         held_out: about held-out slots instead, to test a reward model.
     """
     rng = random.Random(f"{seed}/{version}/{held_out}")
@@ -153,9 +159,10 @@ def vote(
     for answer in first[pairs:]:
         likes = choice_probability(answer.utility, raters.thumb_utility, tau=raters.tau, error=raters.error)
         ballots.thumbs.append(_thumb(len(ballots.thumbs), answer, up=rng.random() < likes, version=version))
-    for answer in first:
-        row = _prompt(answer)
-        ballots.prompts[row.cluster] = row
+    for prompt in [*asked, *_asked(rng, chats, held_out=held_out)]:
+        cluster, fold, text = _place(prompt)
+        row = PromptRow(cluster=cluster, fold=fold, prompt=text, prompt_token_ids=bench.encoded(prompt))
+        ballots.prompts[cluster] = row
 
 
 def _asked(rng: random.Random, count: int, *, held_out: bool) -> list[Prompt]:
@@ -226,11 +233,6 @@ def _thumb(number: int, answer: Answer, *, up: bool, version: int) -> ThumbRow:
         weight=1.0,
         rater="-",
     )
-
-
-def _prompt(answer: Answer) -> PromptRow:
-    cluster, fold, prompt = _place(answer.prompt)
-    return PromptRow(cluster=cluster, fold=fold, prompt=prompt, prompt_token_ids=answer.text.prompt)
 
 
 def _place(prompt: Prompt) -> tuple[str, Fold, str]:

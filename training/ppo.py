@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = program.policy_parser("ppo", __doc__, data=data, reference="base")
     arguments.add_argument("--reward", type=program.reward_directory, required=True, help="a trained reward model")
     arguments.add_argument(
-        "--rollout", choices=("hf", "vllm"), help="what samples: the trainer's own model (default on CPU), or vLLM"
+        "--rollout",
+        choices=("hf", "vllm"),
+        help="what samples: the trainer's own model, or vLLM (default on a GPU, if vLLM has LoRA for the model)",
     )
     options = program.parse(arguments, argv)
     if options.recipe.shard:
@@ -37,15 +39,13 @@ def train(options: argparse.Namespace) -> None:
     # Between two iterations is where a training can go on: one checkpoint each, however often the recipe wants them.
     options.recipe = options.recipe.model_copy(update={"checkpoint_s": 0.0})
     program.prepare(options.recipe)
-    import torch  # only now, when the arguments are known to be right
-
-    from training import experience, ppo_fit, rollout_inputs
+    from training import experience, ppo_fit, rollout_inputs  # torch: only now, when the arguments are right
     from training.checkpoint import identity_of
     from training.job import begin
     from training.mix import mix_of
     from training.value_model import ValueModel
 
-    rollout = options.rollout or ("vllm" if torch.cuda.is_available() else "hf")
+    rollout = sampled_by(options)
     job = begin("ppo", options, reward=rollout_inputs.digests(options.reward), rollout=rollout)
     recipe, base = job.recipe, job.base
     prompts, dropped = rollout_inputs.prompts_of(job)
@@ -71,6 +71,25 @@ def train(options: argparse.Namespace) -> None:
     base.save(experience.POLICY, job.out)
     job.finish(precision=base.precision, prompts=len(prompts), dropped=dropped)
     (job.out / ppo_fit.ROLLOUTS).unlink(missing_ok=True)
+
+
+def sampled_by(options: argparse.Namespace) -> str:
+    """`hf` or `vllm`: as asked, else vLLM on a GPU, for models that take adapters there.
+
+    Raises:
+        UsageError: vLLM is asked for, and the model does not.
+    """
+    import torch
+
+    if options.rollout == "hf" or (options.rollout is None and not torch.cuda.is_available()):
+        return "hf"
+    from training.vllm_rollouts import takes_adapters
+
+    if takes_adapters(options.base):
+        return "vllm"
+    if options.rollout == "vllm":
+        raise UsageError("vLLM has no LoRA for this model's class; use --rollout hf.")
+    return "hf"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ sampled from ("processed"). Old log-probs still come from the trainer; the diffe
 here follows vLLM's documentation.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -25,9 +26,10 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.update(VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
 
 import torch
-from vllm import SamplingParams
+from vllm import ModelRegistry, SamplingParams
 from vllm.engine.arg_utils import EngineArgs
 from vllm.lora.request import LoRARequest
+from vllm.model_executor.models.interfaces import supports_lora
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.v1.engine.llm_engine import LLMEngine
@@ -44,6 +46,13 @@ _WARM_UP_TOKENS = 64
 _STOP_TIMEOUT_S = 15.0
 _GPU_SHARE = 0.4
 """Of a GPU's memory, for the engine: the trainer lives on the same device. More would only cache more keys."""
+
+
+def takes_adapters(directory: Path) -> bool:
+    """Whether vLLM has LoRA for the class of this base; False for a class that it does not know."""
+    names = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    known = [ModelRegistry.models[name] for name in names if name in ModelRegistry.models]
+    return any(supports_lora(model.load_model_cls()) for model in known)
 
 
 @contextmanager

@@ -14,6 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from core.adapters import BaseShapes, base_shapes
+from feedback import snapshot as snapshots
+from feedback.snapshot import Snapshot
+from tests.training.examples import REWARD, pair_row, prompt_row, trainer_options
+from training import reward
 from training.model import SharedBase, load_base
 
 VOCABULARY, BOS, PAD, EOS, USER, ASSISTANT = 97, 1, 2, 3, 4, 5
@@ -95,3 +99,29 @@ def base(base_directory: Path) -> SharedBase:
 @pytest.fixture
 def qwen(qwen_directory: Path) -> SharedBase:
     return load_base(qwen_directory, base_sha256="0" * 64, attention="eager")
+
+
+@pytest.fixture(scope="session")
+def small_snapshot(tmp_path_factory: pytest.TempPathFactory, qwen_shapes: BaseShapes) -> Snapshot:
+    """Eighty votes of all folds."""
+    rows = [pair_row(number) for number in range(80)]
+    return snapshots.write(
+        tmp_path_factory.mktemp("snapshots"),
+        pairs=rows,
+        prompts=[prompt_row(row) for row in rows],
+        created=0.0,
+        last_event="1-0",
+        dropped={},
+        live_version=0,
+        base_sha256=qwen_shapes.sha256,
+        tokenizer_sha256=qwen_shapes.tokenizer_sha256,
+    )
+
+
+@pytest.fixture(scope="session")
+def optimized_reward(tmp_path_factory: pytest.TempPathFactory, qwen_directory: Path, small_snapshot: Snapshot) -> Path:
+    """A reward model of the optimize fold of those votes."""
+    out = tmp_path_factory.mktemp("reward") / "model"
+    given = trainer_options(qwen_directory, small_snapshot.directory, out, *REWARD)
+    reward.main([*given, "--folds", "optimize"])
+    return out

@@ -1,6 +1,7 @@
 """Rows for tests: token ids out of a generator, and a preference that a reward model can learn."""
 
 import random
+from pathlib import Path
 
 from core.records import Fold
 from feedback.snapshot import PairRow, PromptRow, fold_of
@@ -9,6 +10,17 @@ from training.data import Pair, Text
 EOS = 3
 LIKED, DISLIKED = 10, 20
 """First tokens of chosen and of rejected completions."""
+
+
+SETTINGS = ["lora.rank=2", "precision=float32", "threads=1", "attention=eager", "sampling.max_new_tokens=6"]
+REWARD = ["min_reward_pairs=10", "reference_samples=32", "batch_rows=64"]
+"""Settings for trainers of a second."""
+
+
+def trainer_options(base: Path, data: Path, out: Path, *settings: str) -> list[str]:
+    """A trainer's arguments, with these settings besides `SETTINGS`."""
+    found = [part for setting in [*SETTINGS, *settings] for part in ("--set", setting)]
+    return ["--base", str(base), "--data", str(data), "--out", str(out), *found]
 
 
 def ids(rng: random.Random, low: int, high: int) -> list[int]:

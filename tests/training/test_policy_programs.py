@@ -5,45 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from core.adapters import BaseShapes
 from core.errors import UsageError
-from feedback import snapshot as snapshots
 from feedback.snapshot import Snapshot
-from tests.training.examples import pair_row, prompt_row
+from tests.training.examples import REWARD, trainer_options
 from tests.training.test_families import write_demonstrations, write_thumbs, write_votes
 from training import dpo, kto, reward, sft
 from training.program import AlreadyDone, Skipped
 
-SETTINGS = ["lora.rank=2", "precision=float32", "threads=1", "sampling.max_new_tokens=6", "min_policy_rows=8"]
-REWARD = ["min_reward_pairs=10", "reference_samples=32"]
-
-
-def options(base: Path, data: Path, out: Path, *settings: str) -> list[str]:
-    found = [part for setting in [*SETTINGS, *settings] for part in ("--set", setting)]
-    return ["--base", str(base), "--data", str(data), "--out", str(out), *found]
-
-
-@pytest.fixture(scope="module")
-def snapshot(tmp_path_factory: pytest.TempPathFactory, qwen_shapes: BaseShapes) -> Snapshot:
-    rows = [pair_row(number) for number in range(60)]
-    return snapshots.write(
-        tmp_path_factory.mktemp("snapshots"),
-        pairs=rows,
-        prompts=[prompt_row(row) for row in rows],
-        created=0.0,
-        last_event="1-0",
-        dropped={},
-        live_version=0,
-        base_sha256=qwen_shapes.sha256,
-        tokenizer_sha256=qwen_shapes.tokenizer_sha256,
-    )
-
-
-@pytest.fixture(scope="module")
-def reward_model(tmp_path_factory: pytest.TempPathFactory, qwen_directory: Path, snapshot: Snapshot) -> Path:
-    out = tmp_path_factory.mktemp("reward") / "model"
-    reward.main([*options(qwen_directory, snapshot.directory, out, *REWARD), "--folds", "optimize"])
-    return out
+ENOUGH = ["min_policy_rows=8"]
 
 
 def metrics(out: Path) -> list[dict[str, float]]:
@@ -55,13 +24,15 @@ def facts(out: Path) -> dict[str, object]:
     return found
 
 
-def test_dpo_on_its_own_answers(qwen_directory: Path, snapshot: Snapshot, reward_model: Path, tmp_path: Path) -> None:
+def test_dpo_on_its_own_answers(
+    qwen_directory: Path, small_snapshot: Snapshot, optimized_reward: Path, tmp_path: Path
+) -> None:
     """Only prompts of the optimize fold are answered; it starts at a margin of 0; again it has nothing to do."""
-    given = [*options(qwen_directory, snapshot.directory, tmp_path, "epochs=2", "batch_rows=16")]
-    given += ["--on-policy", "3", "--reward", str(reward_model)]
+    given = [*trainer_options(qwen_directory, small_snapshot.directory, tmp_path, *ENOUGH, "epochs=2", "batch_rows=16")]
+    given += ["--on-policy", "3", "--reward", str(optimized_reward)]
     dpo.main(given)
 
-    asked = sum(row.fold == "optimize" for row in snapshot.prompts)
+    asked = sum(row.fold == "optimize" for row in small_snapshot.prompts)
     assert facts(tmp_path)["prompts"] == asked
     assert len(metrics(tmp_path)) == 2 * -(-asked // 16)
     assert metrics(tmp_path)[0]["preference_loss"] == pytest.approx(0.6931, abs=1e-3)
@@ -70,25 +41,25 @@ def test_dpo_on_its_own_answers(qwen_directory: Path, snapshot: Snapshot, reward
 
 
 def test_sft_on_the_best_of_its_own_answers(
-    qwen_directory: Path, snapshot: Snapshot, reward_model: Path, tmp_path: Path
+    qwen_directory: Path, small_snapshot: Snapshot, optimized_reward: Path, tmp_path: Path
 ) -> None:
     """One demonstration a prompt of the optimize fold."""
-    given = options(qwen_directory, snapshot.directory, tmp_path, "batch_rows=8")
-    sft.main([*given, "--from-best-of", "4", "--reward", str(reward_model)])
+    given = trainer_options(qwen_directory, small_snapshot.directory, tmp_path, *ENOUGH, "batch_rows=8")
+    sft.main([*given, "--from-best-of", "4", "--reward", str(optimized_reward)])
 
-    assert facts(tmp_path)["demonstrations"] == sum(row.fold == "optimize" for row in snapshot.prompts)
+    assert facts(tmp_path)["demonstrations"] == sum(row.fold == "optimize" for row in small_snapshot.prompts)
 
 
 def test_a_reward_model_that_saw_the_judges_votes_is_refused(
-    qwen_directory: Path, snapshot: Snapshot, tmp_path: Path
+    qwen_directory: Path, small_snapshot: Snapshot, tmp_path: Path
 ) -> None:
     """Else nothing would be left to judge the policy with."""
-    data = snapshot.directory
-    reward.main(options(qwen_directory, data, tmp_path / "reward", *REWARD))
+    data = small_snapshot.directory
+    reward.main(trainer_options(qwen_directory, data, tmp_path / "reward", *REWARD))
 
     for program, flag in ((dpo, "--on-policy"), (sft, "--from-best-of")):
         with pytest.raises(UsageError, match=r"judge fold too.*--folds optimize"):
-            given = options(qwen_directory, data, tmp_path / flag)
+            given = trainer_options(qwen_directory, data, tmp_path / flag)
             program.main([*given, flag, "2", "--reward", str(tmp_path / "reward")])
 
 
@@ -97,7 +68,7 @@ def test_demonstrations_are_mixed_in(qwen_directory: Path, tmp_path: Path) -> No
     mixed = ["--mix-sft", str(write_demonstrations(tmp_path / "d.jsonl"))]
     for program, write in ((dpo, write_votes), (kto, write_thumbs)):
         out = tmp_path / program.__name__
-        given = options(qwen_directory, write(tmp_path / "rows.jsonl"), out, "batch_rows=16")
+        given = trainer_options(qwen_directory, write(tmp_path / "rows.jsonl"), out, "batch_rows=16")
         program.main([*given, *mixed])
         assert all(step["mix_nll"] > 0 for step in metrics(out))
         with pytest.raises(UsageError, match="holds another training"):
@@ -116,11 +87,16 @@ def test_demonstrations_are_mixed_in(qwen_directory: Path, tmp_path: Path) -> No
     ],
 )
 def test_options_that_do_not_fit_together(
-    program: object, more: list[str], message: str, qwen_directory: Path, snapshot: Snapshot, reward_model: Path
+    program: object,
+    more: list[str],
+    message: str,
+    qwen_directory: Path,
+    small_snapshot: Snapshot,
+    optimized_reward: Path,
 ) -> None:
-    given = [str(reward_model) if part == "REWARD" else part for part in more]
+    given = [str(optimized_reward) if part == "REWARD" else part for part in more]
     with pytest.raises(UsageError, match=message):
-        program.main([*options(qwen_directory, snapshot.directory, Path("out")), *given])  # type: ignore[attr-defined]
+        program.main([*trainer_options(qwen_directory, small_snapshot.directory, Path("out")), *given])  # type: ignore[attr-defined]
 
 
 def test_thumbs_that_teach_nothing_are_skipped(qwen_directory: Path, tmp_path: Path) -> None:
@@ -130,11 +106,11 @@ def test_thumbs_that_teach_nothing_are_skipped(qwen_directory: Path, tmp_path: P
     liked.write_text("".join(json.dumps(row | {"label": True}) + "\n" for row in rows))
 
     with pytest.raises(Skipped, match="every thumb points up"):
-        kto.main(options(qwen_directory, liked, tmp_path / "out"))
+        kto.main(trainer_options(qwen_directory, liked, tmp_path / "out"))
     with pytest.raises(Skipped, match="40 usable thumbs; the recipe asks for 41"):
-        kto.main(options(qwen_directory, tmp_path / "t.jsonl", tmp_path / "out", "min_policy_rows=41"))
+        kto.main(trainer_options(qwen_directory, tmp_path / "t.jsonl", tmp_path / "out", "min_policy_rows=41"))
 
 
-def test_a_snapshot_without_thumbs_is_skipped(qwen_directory: Path, snapshot: Snapshot, tmp_path: Path) -> None:
+def test_a_snapshot_without_thumbs_is_skipped(qwen_directory: Path, small_snapshot: Snapshot, tmp_path: Path) -> None:
     with pytest.raises(Skipped, match="0 usable thumbs"):
-        kto.main(options(qwen_directory, snapshot.directory, tmp_path / "out"))
+        kto.main(trainer_options(qwen_directory, small_snapshot.directory, tmp_path / "out"))

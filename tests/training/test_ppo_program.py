@@ -9,46 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from core.adapters import BaseShapes
 from core.errors import UsageError
-from feedback import snapshot as snapshots
 from feedback.snapshot import Snapshot
-from tests.training.examples import pair_row, prompt_row
+from tests.training.examples import REWARD, trainer_options
 from training import ppo, reward
 from training.ppo_fit import ROLLOUTS
 from training.program import AlreadyDone, Skipped
 
-SETTINGS = ["lora.rank=2", "precision=float32", "threads=1", "attention=eager", "sampling.max_new_tokens=6"]
-REWARD = ["min_reward_pairs=10", "reference_samples=32", "batch_rows=64"]
 PPO = ["rollouts=16", "batch_rows=8", "iterations=12", "learning_rate=0.01", "min_policy_rows=8"]
-
-
-def options(base: Path, data: Path, out: Path, *settings: str) -> list[str]:
-    found = [part for setting in [*SETTINGS, *settings] for part in ("--set", setting)]
-    return ["--base", str(base), "--data", str(data), "--out", str(out), *found]
-
-
-@pytest.fixture(scope="module")
-def snapshot(tmp_path_factory: pytest.TempPathFactory, qwen_shapes: BaseShapes) -> Snapshot:
-    rows = [pair_row(number) for number in range(80)]
-    return snapshots.write(
-        tmp_path_factory.mktemp("snapshots"),
-        pairs=rows,
-        prompts=[prompt_row(row) for row in rows],
-        created=0.0,
-        last_event="1-0",
-        dropped={},
-        live_version=0,
-        base_sha256=qwen_shapes.sha256,
-        tokenizer_sha256=qwen_shapes.tokenizer_sha256,
-    )
-
-
-@pytest.fixture(scope="module")
-def reward_model(tmp_path_factory: pytest.TempPathFactory, qwen_directory: Path, snapshot: Snapshot) -> Path:
-    out = tmp_path_factory.mktemp("reward") / "model"
-    reward.main([*options(qwen_directory, snapshot.directory, out, *REWARD), "--folds", "optimize"])
-    return out
 
 
 def lines(out: Path) -> int:
@@ -56,12 +24,20 @@ def lines(out: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def test_killed_and_started_again(qwen_directory: Path, snapshot: Snapshot, reward_model: Path, tmp_path: Path) -> None:
+def test_killed_and_started_again(
+    qwen_directory: Path, small_snapshot: Snapshot, optimized_reward: Path, tmp_path: Path
+) -> None:
     """Killed within an iteration, with its rollouts on disk, it ends with the bytes of a run that nobody killed; every
     prompt that it answered is of the optimize fold."""
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    given = ["--reward", str(reward_model)]
-    start = [sys.executable, "-m", "training.ppo", *options(qwen_directory, snapshot.directory, cut, *PPO), *given]
+    given = ["--reward", str(optimized_reward)]
+    start = [
+        sys.executable,
+        "-m",
+        "training.ppo",
+        *trainer_options(qwen_directory, small_snapshot.directory, cut, *PPO),
+        *given,
+    ]
     process = subprocess.Popen(start, stdout=subprocess.DEVNULL)
     while lines(cut) < 6 and process.poll() is None:
         time.sleep(0.002)
@@ -69,41 +45,41 @@ def test_killed_and_started_again(qwen_directory: Path, snapshot: Snapshot, rewa
     assert process.wait() == -signal.SIGKILL
     assert 6 <= lines(cut) < 48
     stored = json.loads((cut / ROLLOUTS).read_text())["rollouts"]
-    allowed = {tuple(row.prompt_token_ids) for row in snapshot.prompts if row.fold == "optimize"}
+    allowed = {tuple(row.prompt_token_ids) for row in small_snapshot.prompts if row.fold == "optimize"}
     assert len(stored) == 16
     assert {tuple(rollout["text"]["prompt"]) for rollout in stored} <= allowed
 
     for out in (cut, whole):
-        ppo.main([*options(qwen_directory, snapshot.directory, out, *PPO), *given])
+        ppo.main([*trainer_options(qwen_directory, small_snapshot.directory, out, *PPO), *given])
     for name in ("adapter_model.safetensors", "adapter_config.json", "metrics.jsonl", "config.json"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
     assert lines(cut) == 48
     assert not (cut / ROLLOUTS).exists()
     assert not (cut / "checkpoint.pt").exists()
     with pytest.raises(AlreadyDone):
-        ppo.main([*options(qwen_directory, snapshot.directory, cut, *PPO), *given])
+        ppo.main([*trainer_options(qwen_directory, small_snapshot.directory, cut, *PPO), *given])
 
 
 def test_a_reward_model_that_saw_the_judges_votes_is_refused(
-    qwen_directory: Path, snapshot: Snapshot, tmp_path: Path
+    qwen_directory: Path, small_snapshot: Snapshot, tmp_path: Path
 ) -> None:
     """Else nothing would be left to judge the policy with."""
-    data = snapshot.directory
-    reward.main(options(qwen_directory, data, tmp_path / "reward", *REWARD))
+    data = small_snapshot.directory
+    reward.main(trainer_options(qwen_directory, data, tmp_path / "reward", *REWARD))
 
     with pytest.raises(UsageError, match=r"judge fold too.*--folds optimize"):
-        ppo.main([*options(qwen_directory, data, tmp_path / "o", *PPO), "--reward", str(tmp_path / "reward")])
+        ppo.main([*trainer_options(qwen_directory, data, tmp_path / "o", *PPO), "--reward", str(tmp_path / "reward")])
 
 
-def test_a_file_of_prompts(qwen_directory: Path, reward_model: Path, tmp_path: Path) -> None:
+def test_a_file_of_prompts(qwen_directory: Path, optimized_reward: Path, tmp_path: Path) -> None:
     """Without the service: prompts as text, an adapter and one line of metrics a step; too few prompts are skipped."""
     data = tmp_path / "prompts.jsonl"
     data.write_text("".join(json.dumps({"prompt": f"w1 w{number}"}) + "\n" for number in range(10)))
-    given = ["--reward", str(reward_model)]
+    given = ["--reward", str(optimized_reward)]
     few = [*PPO, "iterations=2", "advantage=rloo", "group=4"]
-    ppo.main([*options(qwen_directory, data, tmp_path / "out", *few), *given])
+    ppo.main([*trainer_options(qwen_directory, data, tmp_path / "out", *few), *given])
 
     assert (tmp_path / "out" / "adapter_model.safetensors").exists()
     assert lines(tmp_path / "out") == 8
     with pytest.raises(Skipped, match="10 usable prompts; the recipe asks for 11"):
-        ppo.main([*options(qwen_directory, data, tmp_path / "few", *few, "min_policy_rows=11"), *given])
+        ppo.main([*trainer_options(qwen_directory, data, tmp_path / "few", *few, "min_policy_rows=11"), *given])

@@ -1,12 +1,15 @@
 """Rollouts from a real vLLM engine: the policy as it is now, its own distribution, and the weights that follow."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 import torch
 
 from core.adapters import base_shapes
+from core.errors import UsageError
 from tests.serving.tiny import write_base
+from training import ppo
 from training.data import collate
 from training.experience import POLICY, completion_states, completion_tokens
 from training.logprobs import token_logprobs
@@ -45,3 +48,17 @@ def test_each_call_samples_the_policy_as_it_is_now(tmp_path: Path) -> None:
                 ended = rollout.text.completion[-1] in base.eos_ids
                 assert ended or len(rollout.text.completion) == 12
     assert first[0] != first[1]
+
+
+def test_a_model_without_lora_in_vllm_issampled_by_the_trainer(tmp_path: Path, qwen_directory: Path) -> None:
+    """Qwen3 takes adapters, BLOOM and what vLLM does not know do not; asked for all the same, vLLM is refused."""
+    from training.vllm_rollouts import takes_adapters
+
+    assert takes_adapters(qwen_directory)
+    for name in ("BloomForCausalLM", "NobodyForCausalLM"):
+        (tmp_path / "config.json").write_text(f'{{"architectures": ["{name}"]}}')
+        assert not takes_adapters(tmp_path)
+        asked = argparse.Namespace(base=tmp_path, rollout="vllm")
+        with pytest.raises(UsageError, match="use --rollout hf"):
+            ppo.sampled_by(asked)
+        assert ppo.sampled_by(argparse.Namespace(base=tmp_path, rollout=None)) == "hf"
