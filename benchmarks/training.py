@@ -12,7 +12,7 @@ For every row a pilot picks TRL's fastest version and configuration; then both s
 of its own, and the speed is the median of the ratios. Before anything is timed the two must agree. Everything is
 float32. TRL is installed into a directory of its own at the first run (--peers); nothing else is touched.
 
-It takes half an hour on two quiet cores. Start with: python -m benchmarks.training --quick --only demo-short
+It takes twenty minutes on two quiet cores. Start with: python -m benchmarks.training --quick --only demo-short
 """
 
 import argparse

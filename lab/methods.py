@@ -260,8 +260,8 @@ def main() -> None:
             for name in options.methods:
                 outcomes.append(METHODS[name](study))
                 console.print(f"seed {seed}: {name}: wins {outcomes[-1].win_rate:.3f}")
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n")
+                if options.json is not None:  # at once: a study takes an hour
+                    options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2) + "\n")
     console.print(_table(outcomes))
 
 

@@ -49,7 +49,7 @@ class RoundFigures(Part):
     dropped: dict[str, int]
     """New votes that gave the policy no preference pair, by reason."""
     thumbs: int
-    """New thumbs; they train nothing yet."""
+    """New thumbs; they teach the reward model."""
     rm_accuracy: float | None
     """Of the reward model, on held-out votes."""
     rm_ceiling: float | None
@@ -177,14 +177,15 @@ def _control_cells(row: Control) -> Iterator[RenderableType]:
 
 
 def _notes(report: Report) -> Iterator[Text]:
-    yield Text("*  Thumbs are stored and counted, but train nothing yet.", style="dim")
+    yield Text("*  Thumbs teach the reward model, at half the weight of a comparison.", style="dim")
     yield Text("** From the last vote in the snapshot to the first token of the new policy.", style="dim")
     for row in report.rounds:
         yield Text(f"v{row.version}: gate {row.gate.value}: {row.gate_reason}", style=_STYLES[row.gate])
     for row in report.rounds:
+        teacher = "the reward model" if row.method == "ppo" else f"{row.policy_rows} of its votes"
         yield Text(
-            f"v{row.version}: {row.policy_rows} of its votes trained the policy; the reward model saw "
-            f"{row.votes_to_date} votes to date (a part of them only to test it)."
+            f"v{row.version}: {teacher} trained the policy; the reward model saw {row.votes_to_date} votes to date "
+            "(a part of them only to test it)."
         )
     if report.v2_vs_v1 is not None:
         pair = report.v2_vs_v1

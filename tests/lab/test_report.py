@@ -97,7 +97,7 @@ def test_a_narrow_terminal_loses_no_number() -> None:
 
 
 def test_the_notes_say_what_the_table_cannot() -> None:
-    """Reasons of the gate, thumbs that train nothing yet, the pair of versions, and answers side by side, verbatim."""
+    """Reasons of the gate, what thumbs teach, the pair of versions, and answers side by side, verbatim."""
     pair = Versus(
         newer=2,
         older=1,
@@ -111,7 +111,7 @@ def test_the_notes_say_what_the_table_cannot() -> None:
     text = printed(REPORT.model_copy(update={"v2_vs_v1": pair}), width=150)
 
     assert "v2: gate fail: win_rate_low is 0.49, it must be > 0.5" in text
-    assert "train nothing yet" in text
+    assert "Thumbs teach the reward model" in text
     assert "wins 0.530 [0.510, 0.550]" in text
     assert "-0.031 [-0.060, +0.004]" in text
     assert "a cat [bold]." in text
