@@ -101,12 +101,14 @@ def test_a_sharded_base_trains_as_a_whole_one(qwen_directory: Path, tmp_path: Pa
 
 
 HELD = """
+import os
 import sys
 from pathlib import Path
 from training.model import load_base
 base = load_base(Path(sys.argv[1]), base_sha256="0" * 64, shard=True)
 layers = [p for layer in base.model.base_model.layers for p in layer.parameters()]
-print("held", sum(p.to_local().numel() for p in layers) / sum(p.numel() for p in layers))
+share = sum(p.to_local().numel() for p in layers) / sum(p.numel() for p in layers)
+Path(sys.argv[2], os.environ["RANK"]).write_text(str(share))
 """
 
 
@@ -116,14 +118,15 @@ def test_each_process_holds_its_part(qwen_directory: Path, tmp_path: Path) -> No
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run(
-        [*launch, str(tmp_path / "held.py"), str(qwen_directory)],
+        [*launch, str(tmp_path / "held.py"), str(qwen_directory), str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
         env=environment,
     )
 
-    assert result.stdout.count("held 0.5") == 2, result.stderr
+    assert result.returncode == 0, result.stderr
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["0.5", "0.5"]
 
 
 @given(st.integers(0, 30), st.integers(1, 8))
