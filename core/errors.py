@@ -6,10 +6,13 @@
     ├── Conflict                       somebody else changed the registry or the run first
     └── ApiError                       has an HTTP status and OpenAI's error body
         ├── InvalidRequest       400   malformed JSON, wrong value, unknown field
+        ├── Unauthorized         401   a receipt that is expired, forged, or signed by a retired key
+        ├── Forbidden            403   a receipt for another target, kind or rater
         ├── NotFound             404   unknown model, completion, comparison (same words for "not yours")
         ├── Gone                 410   the feedback window of the target is over
         ├── AlreadyDecided       409   one key, two bodies; a vote after the reveal  (never retried)
         ├── NotFinished          409   a vote on a completion that is still streaming  (retried)
+        ├── PreconditionFailed   412   If-Match names another revision
         ├── TooLarge             413   the body is over the limit
         └── Unavailable          503   Redis or the engine is away  (retried after Retry-After)
 
@@ -93,6 +96,10 @@ class NotFinished(ApiError):
     )
 
 
+class PreconditionFailed(ApiError):
+    status, type, code, retry = 412, "conflict_error", "precondition_failed", False
+
+
 class TooLarge(ApiError):
     status, type, code = 413, "invalid_request_error", "body_too_large"
 
@@ -105,3 +112,14 @@ class Unavailable(ApiError):
         True,
         2,
     )
+
+
+class Unauthorized(ApiError):
+    status, type, code, retry = 401, "authentication_error", "token_invalid", False
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | {"www-authenticate": 'Bearer error="invalid_token"'}
+
+
+class Forbidden(ApiError):
+    status, type, code, retry = 403, "permission_error", "token_scope", False

@@ -12,9 +12,15 @@ POLICIES = PREFIX + "policies"  # hash: version -> PolicyVersion (JSON), without
 POLICY_STATES = PREFIX + "policy-states"  # hash: version -> state
 AUDIT = PREFIX + "audit"  # stream: one entry per change of the registry
 
-FEEDBACK = PREFIX + "feedback"  # stream: one Feedback event (JSON) per entry, never edited
+FEEDBACK = PREFIX + "feedback"  # stream, never edited: `event` (Feedback, JSON) or `rater` (RaterEvent) in each entry
+FEEDBACK_INDEX = PREFIX + "feedback-index:"  # hashes, 4,096 buckets: feedback id -> newest entry (lua/common.lua)
+FEEDBACK_TRIMMED = PREFIX + "feedback-trimmed"  # string: the newest entry that only the archive holds
 FEEDBACK_COUNTS = PREFIX + "feedback-counts"  # hash: kind -> events of people; "ai_" + kind -> of AIs
 PROMPTS = PREFIX + "prompts"  # stream: prompts of consented traffic, for the gate; trimmed by length
+TASKS = PREFIX + "tasks"  # sorted set: every rater task by its number
+TASKS_READY = PREFIX + "tasks-ready"  # sorted set: tasks with a free place, first in turn first (lua/task_common.lua)
+TASKS_DUE = PREFIX + "tasks-due"  # sorted set: when a lease (`{task} {rater}`) or an open task (`{task}`) ends
+TASK_NAMES = PREFIX + "task-names"  # hash: the operator's own id of a task -> task id
 RUNS = PREFIX + "runs"  # sorted set: run id by creation time
 SCHEDULER = PREFIX + "scheduler"  # hash: what `plumbline status` shows of the next round
 
@@ -23,18 +29,42 @@ OPS_QUEUE = "ops"
 
 
 def completion(completion_id: str) -> str:
-    """Hash: `record` (CompletionRecord, JSON), `state`, and a `v:{rater}:{choice}:{kind}` field per current vote."""
+    """Hash: `record` (CompletionRecord, JSON), `outline` (the record without its bulk), `state`, and of each current
+    vote `v:{rater kind}:{rater}:{choice}:{kind}` -> feedback id."""
     return f"{PREFIX}completion:{completion_id}"
 
 
 def comparison(comparison_id: str) -> str:
-    """Hash: `record` (Comparison as JSON), `revealed`, and `v:...` fields as on a completion."""
+    """Hash: `record` (Comparison as JSON), `revealed`, and `v:...` fields as on a completion; while a rater task about
+    it is open `t:{choice}:{kind}` (as on a completion, too) and `decided`, which then becomes `revealed`."""
     return f"{PREFIX}comparison:{comparison_id}"
 
 
 def idempotency(key_digest: str) -> str:
     """Hash with a TTL: the feedback id and body digest that an `Idempotency-Key` was first used with."""
     return f"{PREFIX}idempotency:{key_digest}"
+
+
+def rater(rater_id: str) -> str:
+    """Hash: what the log says of one rater now; see feedback/lua/rater.lua."""
+    return f"{PREFIX}rater:{rater_id}"
+
+
+def task(task_id: str) -> str:
+    """Hash: `record` (RaterTask, JSON), `state`, `order` in the queue, `digest` of what the operator sent, `answered`,
+    `leased` (counts), and `a:{rater}` -> feedback id, `s:{rater}` -> why it was skipped."""
+    return f"{PREFIX}task:{task_id}"
+
+
+def task_rater(rater_id: str) -> str:
+    """Hash: what one rater did, `{task}` -> `leased`, `answered`, `skipped`, `voted` (not as a task); `@lease`, the
+    task that they hold; `@answered` and `@skipped`, how many."""
+    return f"{PREFIX}task-rater:{rater_id}"
+
+
+def call(word: str) -> str:
+    """String with a short TTL: where in the log lies what one call wrote, for that call's own retry."""
+    return f"{PREFIX}call:{word}"
 
 
 def run(run_id: str) -> str:

@@ -21,12 +21,14 @@ RECORDS_LOST = Counter(
 )
 
 VOTES = Counter("plumbline_votes_total", "Feedback requests by result.", ["kind", "result"])
+FEEDBACK_CHANGES = Counter("plumbline_feedback_changes_total", "Changes of stored feedback.", ["action", "result"])
+# action: revise, withdraw, consent; result: done, refused, unavailable
 VOTE_WRITE = Histogram(
     "plumbline_vote_write_duration_seconds",
     "The durable write of one vote.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
-VOTES_UNUSED = Gauge("plumbline_votes_unused", "Preference votes since the last snapshot.")
+VOTES_UNUSED = Gauge("plumbline_votes_unused", "Preferences and rankings of people since the last snapshot.")
 
 GENERATION = Gauge("plumbline_policy_generation", "The registry generation that this replica serves.")
 LIVE_VERSION = Gauge("plumbline_policy_live_version", "The live policy version on this replica.")

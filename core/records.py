@@ -9,7 +9,7 @@ import time
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 ALIAS = "assistant"
 """The public name of the live policy; `assistant@v3` names one version."""
@@ -24,7 +24,7 @@ class Record(BaseModel):
         return self.model_dump_json(by_alias=True)
 
 
-def new_id(prefix: Literal["chatcmpl-", "cmp_", "fb_"]) -> str:
+def new_id(prefix: Literal["chatcmpl-", "cmp_", "fb_", "task_"]) -> str:
     """A fresh random id (128 bits), e.g. `fb_9f86d081884c7d659a2feaa0c55ad015`."""
     return prefix + secrets.token_hex(16)
 
@@ -94,37 +94,64 @@ class CompletionRecord(Record):
     """`safety_identifier`, else `user`; None for nobody in particular."""
     train: bool = True
     """Consent: may the text be trained on?"""
+    metadata: dict[str, str] = {}
+    """The caller's own labels, as in OpenAI's API."""
+    finished: float | None = None
+    """When the last token was sampled; clock of the API process."""
     comparison_id: str | None = None
     """Set on the sides of a blind comparison, which `GET` hides before the vote."""
 
+    def outline(self) -> str:
+        """What a vote needs to know, as JSON of the same shape without the bulk: a prompt may be long, and Redis reads
+        this while nobody else is served."""
+        small = dict.fromkeys(("policy_version", "rater", "train", "comparison_id"), True)
+        bulky: dict[str, Any] = {"sampling": {"n"}, "choices": {"__all__": {"index"}}}
+        return self.model_dump_json(include=small | bulky)
+
+
+Asked = Literal["random", "active", "requested"]
+"""Why a comparison was asked for: by a draw, because much can be learned from it, or the client named the policies."""
+
 
 class Comparison(Record):
-    """Two completions of one prompt, shown blind.
+    """Two to nine completions of one prompt, shown blind as sides `a`, `b`, … `i`.
 
     Example:
-        Comparison(id="cmp_52ce…", created=1790000000.0, a="chatcmpl-41ab…", b="chatcmpl-77f0…",
-            policy_versions=(3, 2), swapped=True, propensity=1.0, rater="user-7")
+        Comparison(id="cmp_52ce…", created=1790000000.0, completion_ids=["chatcmpl-41ab…", "chatcmpl-77f0…"],
+            policy_versions=[3, 2], order=[1, 0], asked="random", propensity=1.0, rater="user-7")
     """
 
     id: str
     created: float
-    a: str
-    """Id of the completion that is shown on the left."""
-    b: str
-    policy_versions: tuple[int, int]
-    """Of a and of b; withheld until the vote."""
-    swapped: bool
-    """Whether a coin put the second requested policy on the left."""
+    """Clock of the API process; before the first token."""
+    completion_ids: list[str]
+    """In the order in which they are shown: side `a` first."""
+    policy_versions: list[int]
+    """Of each side; withheld until the vote."""
+    order: list[int]
+    """Which of the requested policies stands at each place: `[1, 0]` if the second is side `a`."""
+    asked: Asked = "random"
     propensity: float = 1.0
+    """Probability with which this comparison was asked for."""
     rater: str | None = None
+
+
+SIDES = "abcdefghi"
+"""Names of a comparison's sides, in the order of its completions."""
 
 
 # --- feedback -----------------------------------------------------------------------------------------------------
 
-Kind = Literal["thumb", "preference"]
-PreferenceValue = Literal["a", "b", "tie"]
+Kind = Literal["thumb", "rating", "preference", "ranking", "correction", "comment", "flag"]
+PreferenceValue = Literal["a", "b", "tie", "both_bad"]
+FlagValue = Literal["safety", "pii", "spam", "other"]
+Value = StrictInt | StrictStr | list[list[str]]
+"""By kind: `thumb` 1 or -1 · `rating` 1 to 5 · `preference` PreferenceValue · `ranking` sides in groups, best first,
+`[["b"], ["a", "d"], ["c"]]` · `correction` the edited answer · `comment` text · `flag` FlagValue."""
 RaterKind = Literal["human", "ai", "ai_self"]
 """Who voted: a person, another model, or (`ai_self`) a model that is the policy in training or descends from it."""
+Source = Literal["api", "receipt", "task"]
+"""How a vote came: by an application, by a browser with a receipt, or as a rater's task."""
 
 
 class Target(Record):
@@ -136,30 +163,99 @@ class Target(Record):
 
 
 class Feedback(Record):
-    """One vote, as it lies in the stream. Never edited: a changed mind is a new event that `supersedes` this one.
+    """One revision of one act of feedback, as it lies in the log. Never edited: a changed mind is another event.
+
+    `(id, revision)` names an event. A later revision replaces an earlier one; `withdrawn` takes the whole act back; a
+    new vote of the same rater, target and kind has an id of its own and `supersedes` the one before.
 
     Example:
         Feedback(id="fb_9f86…", target=Target(type="comparison", id="cmp_52ce…"), kind="preference", value="a",
             rater="user-7", created_at=1790000003.2, supersedes=None, policy_versions=[3, 2],
-            completion_ids=["chatcmpl-41ab…", "chatcmpl-77f0…"], train=True)
+            completion_ids=["chatcmpl-41ab…", "chatcmpl-77f0…"], train=True, reasons=["correct"])
     """
 
+    schema_version: int = Field(2, alias="schema")
+    """1: thumbs and preferences of two sides only, without revisions."""
     id: str
+    revision: int = 1
+    withdrawn: bool = False
     target: Target
     kind: Kind
-    value: Literal[1, -1] | PreferenceValue
-    """`thumb`: 1 or -1. `preference`: which side, or `tie`."""
+    value: Value
+    reasons: list[str] = []
+    """Tags of the application's own choice: `["wrong", "too_long"]`."""
+    comment: str | None = None
+    metadata: dict[str, str] = {}
     rater: str | None = None
     rater_kind: RaterKind = "human"
+    source: Source = "api"
     created_at: float
-    """Redis's clock, set by the vote script."""
+    """Of this revision: Redis's clock, set by the vote script."""
+    occurred_at: float | None = None
+    """When the person did it, if the client says that this was earlier; its clock."""
     supersedes: str | None = None
     policy_versions: list[int]
     """From our own record of the completions, never from the client."""
     completion_ids: list[str]
+    """The completion, or a comparison's sides in the order of their names."""
     train: bool
     """The consent of every completion involved."""
-    comment: str | None = None
+
+
+class RaterEvent(Record):
+    """Something that concerns all that one rater did; in the same log as feedback.
+
+    Example:
+        RaterEvent(rater="user-7", action="quarantine", reason="anomaly: p = 0.0004 after 41 votes",
+            actor="scheduler", created_at=1790000100.0)
+    """
+
+    rater: str
+    action: Literal["consent", "quarantine", "restore", "erase"]
+    train: bool | None = None
+    """For `consent`: whether what they write and vote may be trained on."""
+    reason: str = ""
+    actor: str
+    created_at: float
+    """Redis's clock."""
+
+
+TaskKind = Literal["compare", "rank", "rate", "correct"]
+"""What a rater is asked to do: answered by a `preference`, a `ranking`, a `rating` or a `correction`."""
+TaskState = Literal["open", "done", "expired"]
+"""Waiting for raters; answered by as many as were asked for; or over before that: past its deadline, target gone."""
+
+
+class RaterTask(Record):
+    """One question to hired raters about answers that exist already. What becomes of it, lies beside it in Redis.
+
+    Example:
+        RaterTask(id="task_0cc1…", kind="compare", target=Target(type="comparison", id="cmp_52ce…"),
+            instructions="Prefer what is *true*.", overlap=3, gold="a", priority=10, asked="active", propensity=0.31,
+            created=1790000000.0, deadline=1790604800.0)
+    """
+
+    id: str
+    external_id: str | None = None
+    """The operator's own name for it, which makes adding it idempotent. No rater sees it: it may say too much."""
+    kind: TaskKind
+    target: Target
+    instructions: str = ""
+    """Markdown, for the rater."""
+    overlap: int = 1
+    """How many raters are to answer it."""
+    gold: Value | None = None
+    """The answer that is known to be right; never sent to a rater."""
+    priority: int = 0
+    """Higher ones are given out first."""
+    asked: Literal["random", "active"] = "random"
+    """Why it was chosen: by a draw, or because much can be learned from it."""
+    propensity: float = 1.0
+    """Probability with which it was chosen."""
+    created: float
+    """Clock of the API process."""
+    deadline: float
+    """On Redis's clock: it is given out and answered until then, and its target is kept as long."""
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -178,8 +274,8 @@ class SnapshotManifest(Record):
             policy_thumbs=140, prompts=640, dropped={"tie": 31, "superseded": 4}, live_version=0, …)
     """
 
-    schema_version: int = Field(2, alias="schema")
-    """1: without a table of thumbs and without the kind of a row's rater."""
+    schema_version: int = Field(3, alias="schema")
+    """1: without a table of thumbs and without the kind of a row's rater. 2: pairs, thumbs and prompts only."""
     id: str
     created: float
     last_event: str
@@ -193,11 +289,20 @@ class SnapshotManifest(Record):
     prompts: int
     """Distinct prompts for rollouts and for the gate."""
     dropped: dict[str, int]
-    """Votes that gave no row or no policy row, by reason; those of thumbs begin with `thumb_`."""
+    """Votes that gave no row or no policy row, by reason, which begins with the kind (`thumb_stale`) but for
+    preferences."""
     thumbs: int
     """Rows of thumbs; in schema 1, thumbs that were given."""
     policy_thumbs: int = 0
     """Thumbs that may train the policy; besides what holds for pairs, their completions stand in no pair."""
+    rankings: int = 0
+    ratings: int = 0
+    demonstrations: int = 0
+    raters: int = 0
+    """People and AIs with rows; those without an id are not among them."""
+    caps: dict[str, float] = {}
+    """Bounds in force: `{"rater_share": 0.005, "rater_votes": 52, …}`; a share is missing where the bound is off, a
+    number of votes where nobody had more."""
     live_version: int
     base_sha256: str
     tokenizer_sha256: str

@@ -4,10 +4,13 @@ Exactly one version is live. The generation only grows; each change is one Lua s
 its audit event itself, so no change can be half done or go unrecorded. Version 0 is the base (an all-zero adapter).
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import redis
+import redis.asyncio
 
 from core import keys
 from core.errors import Conflict, UsageError
@@ -50,6 +53,21 @@ def policy(client: redis.Redis, version: int) -> PolicyVersion:
     if record is None or current is None:
         raise UsageError(f"There is no policy version {version}; `plumbline policies list` shows those that exist.")
     return _policy(record, current)
+
+
+async def states(client: redis.asyncio.Redis) -> dict[int, PolicyState]:
+    """The state of each version."""
+    found = cast(dict[str, str], await client.hgetall(keys.POLICY_STATES))
+    return {int(version): PolicyState(state) for version, state in found.items()}
+
+
+async def snapshots_of(client: redis.asyncio.Redis, versions: Sequence[int]) -> dict[int, str | None]:
+    """The snapshot that each of these versions was trained on, which never changes; None of version 0."""
+    if not versions:
+        return {}
+    records = await client.hmget(keys.POLICIES, [str(version) for version in versions])
+    found = zip(versions, cast(list[str | None], records), strict=True)
+    return {version: json.loads(record).get("snapshot") for version, record in found if record is not None}
 
 
 def initialise(client: redis.Redis, zero: PolicyVersion, *, actor: str) -> bool:

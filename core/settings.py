@@ -55,8 +55,13 @@ class Settings(BaseSettings):
 
     train_by_default: bool = True
     """Whether a chat request without `store` may be trained on. `store: false` never is, and keeps no text."""
+    min_reading_s: float = Field(1.0, ge=0)
+    """A person's vote that comes sooner after the answer began trains nothing; 0 lets every vote pass."""
     feedback_window_s: int = Field(7 * 24 * 3600, ge=60)
     """How long a completion can be voted on."""
+    archive_after_s: float = Field(24 * 3600.0, gt=0)
+    """How long votes wait before they are copied to the archive under the artifacts, or half the feedback window if
+    that is sooner. Redis gives them up when nobody can change them by a vote any more."""
     max_body_bytes: int = Field(256 * 1024, ge=1024)
 
     @property

@@ -21,7 +21,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import PlumblineError, UsageError
-from core.records import ALIAS, PreferenceValue, RaterKind
+from core.records import ALIAS, RaterKind
 
 Side = Literal["a", "b"]
 Outcome = Literal["a", "b", "tie", "identical", "unfinished", "unclear"]
@@ -108,7 +108,7 @@ class AiRater:
         second = await self._ask(messages, b["content"], a["content"])
         if first is None or second is None:
             return "unclear"
-        value: PreferenceValue = first if first != second else "tie"  # the second time the sides were exchanged
+        value: Side | Literal["tie"] = first if first != second else "tie"  # the second time the sides were exchanged
         rater = {"id": f"ai:{self._model}"[:128], "kind": self.kind}
         target = {"type": "comparison", "id": comparison.json()["id"]}
         vote = {"target": target, "kind": "preference", "value": value, "rater": rater}

@@ -7,7 +7,9 @@ from fastapi import FastAPI
 
 from core.redis import connect_async
 from core.settings import Settings
-from feedback import endpoints
+from feedback import endpoints, task_endpoints
+from feedback.archive import Archive
+from feedback.lineage import Lineage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +25,15 @@ class Feedback:
         await self.client.aclose()
 
 
-def attach(app: FastAPI, redis_url: str, settings: Settings) -> Feedback:
-    """Adds `/v1/feedback` to `app`. Error handlers and request ids are `core.http.install`'s, once per app."""
+def attach(app: FastAPI, redis_url: str, settings: Settings, *, admin: FastAPI | None = None) -> Feedback:
+    """Adds the feedback API to `app`, and to `admin` what only operators may do.
+
+    Error handlers and request ids are `core.http.install`'s, once per app.
+    """
     client = connect_async(redis_url)
-    app.include_router(endpoints.routes(client, window_s=settings.feedback_window_s))
+    archive, lineage = Archive(settings.artifacts), Lineage(client, settings.artifacts)
+    app.include_router(endpoints.routes(client, window_s=settings.feedback_window_s, archive=archive, lineage=lineage))
+    app.include_router(task_endpoints.rater_routes(client, window_s=settings.feedback_window_s))
+    if admin is not None:
+        admin.include_router(task_endpoints.operator_routes(client, window_s=settings.feedback_window_s))
     return Feedback(client=client)

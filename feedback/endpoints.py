@@ -1,56 +1,279 @@
-"""`POST /v1/feedback`: the one endpoint for every kind of vote."""
+"""The feedback API: one form for every kind of signal; give it, read it, change it, take it back; and consent."""
 
+import asyncio
+import contextlib
 import logging
-from typing import Annotated
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Annotated, Any, TypeVar
 
 import redis.asyncio
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import ValidationError
 
 from core import metrics
-from core.errors import ApiError
-from core.records import Target, new_id
-from feedback import events, store
-from feedback.events import Ballot
-from feedback.schemas import FeedbackObject, FeedbackRequest, feedback_object
+from core.errors import ApiError, InvalidRequest
+from core.http import invalid_request
+from core.records import Feedback, Target, new_id, now
+from feedback import consent, events, lookup, receipt_endpoints, schemas, store
+from feedback.archive import Archive
+from feedback.events import Ballot, Change
+from feedback.lineage import Lineage
+from feedback.schemas import (
+    BatchRequest,
+    BatchResponse,
+    BatchResult,
+    ConsentObject,
+    ConsentRequest,
+    ErrorBody,
+    ErrorDetail,
+    FeedbackDetail,
+    FeedbackList,
+    FeedbackObject,
+    FeedbackRequest,
+    ListQuery,
+    RevisionRequest,
+)
+from feedback.scripts import View
+from feedback.store import StoredVote
 
 log = logging.getLogger("plumbline.feedback")
+_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, 503: {"model": ErrorBody}}
+_IDEMPOTENCY_KEY: dict[str, Any] = {
+    "parameters": [
+        {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255}}
+    ]
+}
+"""Read by hand: as a declared parameter this one header costs a tenth of the whole request."""
+_TURN = 25
+_T = TypeVar("_T")
+IfMatch = Annotated[str | None, Header(max_length=255)]
 
 
-def routes(client: redis.asyncio.Redis, *, window_s: int) -> APIRouter:
+def routes(client: redis.asyncio.Redis, *, window_s: int, archive: Archive, lineage: Lineage) -> APIRouter:
     """The feedback API over `client`; completions can be voted on for `window_s` seconds."""
-    router = APIRouter()
+    router = APIRouter(responses=_ERRORS)
+    _add_giving(router, client, window_s)
+    _add_reading(router, client, archive, lineage)
+    _add_changing(router, client, archive)
+    _add_consent(router, client)
+    router.include_router(receipt_endpoints.routes(client))
+    return router
 
-    @router.post("/v1/feedback", status_code=201, responses={200: {"model": FeedbackObject}})
-    async def give_feedback(
-        body: FeedbackRequest,
-        response: Response,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-    ) -> FeedbackObject:
-        """201 with the stored vote; 200 if this very vote was stored before."""
-        ballot = _ballot(body)
+
+def _add_giving(router: APIRouter, client: redis.asyncio.Redis, window_s: int) -> None:
+    @router.post(
+        "/v1/feedback", status_code=201, responses={200: {"model": FeedbackObject}}, openapi_extra=_IDEMPOTENCY_KEY
+    )
+    async def give_feedback(body: FeedbackRequest, request: Request, response: Response) -> FeedbackObject:
+        """201 with the stored vote; 200 if this very vote was stored before. A browser brings a receipt."""
+        receipt = await receipt_endpoints.presented(client, request)
+        ballot, idempotency_key = _ballot(body), _idempotency_key(request)
         try:
-            events.check(ballot)
+            if receipt is not None:
+                ballot = receipt_endpoints.signed(ballot, receipt)
+            events.check(ballot, now=now())
             with metrics.VOTE_WRITE.time():
                 vote = await store.vote(client, ballot, idempotency_key=idempotency_key, window_s=window_s)
         except ApiError as error:
-            metrics.VOTES.labels(ballot.kind, "unavailable" if error.status >= 500 else "refused").inc()
-            if error.status >= 500:
-                log.warning("a vote could not be stored: %r", error.__cause__)
+            _count(ballot, error)
             raise
-        metrics.VOTES.labels(ballot.kind, "new" if vote.new else "replay").inc()
-        response.status_code = 201 if vote.new else 200
-        return feedback_object(vote.feedback, active=vote.active)
+        _count(ballot, vote)
+        response.status_code = _status(vote)
+        return _tagged(response, vote.view)
 
-    return router
+    @router.post("/v1/feedback/batch", response_model=BatchResponse)
+    async def give_feedback_batch(body: BatchRequest) -> Response:
+        """Votes in order, each as if it came alone; a bad one harms no other. Idempotent by the items' own ids."""
+        ballots = [_checked(item) async for _, item in _in_turns(body.items)]
+        good = [ballot for ballot in ballots if isinstance(ballot, Ballot)]
+        stored = await store.vote_all(client, good, window_s=window_s)
+        for ballot, outcome in zip(good, stored, strict=True):
+            _count(ballot, outcome)
+        _raise_if_all_away(stored)
+        outcomes = iter(stored)
+        each = [next(outcomes) if isinstance(ballot, Ballot) else ballot for ballot in ballots]
+        results = [_result(index, outcome) async for index, outcome in _in_turns(each)]
+        return Response(BatchResponse(results=results).model_dump_json(), media_type="application/json")
+
+
+def _add_reading(router: APIRouter, client: redis.asyncio.Redis, archive: Archive, lineage: Lineage) -> None:
+    @router.get("/v1/feedback")
+    async def list_feedback(query: Annotated[ListQuery, Query()]) -> FeedbackList:
+        """Votes that match, newest first."""
+        version = None if query.policy_version is None else int(query.policy_version.rpartition("v")[2])
+        given = query.model_dump() | {"policy_version": version}
+        return schemas.feedback_list(await lookup.page(client, lookup.Query(**given), archive))
+
+    @router.get("/v1/feedback/{feedback_id}")
+    async def get_feedback(feedback_id: str, response: Response) -> FeedbackDetail:
+        """One vote with its earlier revisions and what became of it; the `ETag` is its revision."""
+        found = await lookup.find(client, feedback_id, history=lookup.MAX_HISTORY, archive=archive)
+        _tagged(response, found.view)
+        return schemas.feedback_detail(found, await lineage.uses(found.view))
+
+
+def _add_changing(router: APIRouter, client: redis.asyncio.Redis, archive: Archive) -> None:
+    @router.patch("/v1/feedback/{feedback_id}")
+    async def revise_feedback(
+        feedback_id: str, body: RevisionRequest, response: Response, if_match: IfMatch = None
+    ) -> FeedbackObject:
+        """Appends a revision; one that says nothing new changes nothing."""
+        change = _change(body)
+
+        def revised(view: View) -> Feedback | None:
+            if view.archived:
+                raise lookup.archived()
+            return events.revised(view.feedback, change, superseded=view.superseded)
+
+        with _counted("revise"):
+            view = await store.revise(client, feedback_id, revised, revisions=_revisions(if_match), archive=archive)
+        return _tagged(response, view)
+
+    @router.delete("/v1/feedback/{feedback_id}")
+    async def withdraw_feedback(feedback_id: str, response: Response, if_match: IfMatch = None) -> FeedbackObject:
+        """Takes a vote back: no later snapshot holds it. Doing it twice is doing it once."""
+        with _counted("withdraw"):
+            view = await store.revise(
+                client,
+                feedback_id,
+                lambda view: events.withdrawn(view.feedback),
+                revisions=_revisions(if_match),
+                archive=archive,
+            )
+        return _tagged(response, view)
+
+
+def _add_consent(router: APIRouter, client: redis.asyncio.Redis) -> None:
+    @router.post("/v1/raters/{rater_id:path}/consent", status_code=201, responses={200: {"model": ConsentObject}})
+    async def give_consent(rater_id: schemas.Id, body: ConsentRequest, response: Response) -> ConsentObject:
+        """Says whether all that this rater wrote and voted, and will, may be trained on. 200 if that is known."""
+        with _counted("consent"):
+            event, new = await consent.give(client, rater_id, train=body.train)
+        response.status_code = 201 if new else 200
+        return schemas.consent_object(rater_id, event)
+
+    @router.get("/v1/raters/{rater_id:path}/consent")
+    async def get_consent(rater_id: schemas.Id) -> ConsentObject:
+        """What this rater said last; somebody unknown has said nothing."""
+        return schemas.consent_object(rater_id, await consent.given(client, rater_id))
+
+
+# --- from bodies --------------------------------------------------------------------------------------------------
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 255:
+        raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="header.idempotency-key")
+    return key
 
 
 def _ballot(body: FeedbackRequest) -> Ballot:
     return Ballot(
-        id=new_id("fb_"),
+        id=body.id or new_id("fb_"),
+        own_id=body.id is not None,
         target=Target(type=body.target.type, id=body.target.id, choice_index=body.target.choice_index),
         kind=body.kind,
         value=body.value,
+        reasons=tuple(body.reasons),
+        comment=body.comment,
+        metadata=tuple(sorted(body.metadata.items())),
         rater=body.rater.id if body.rater else None,
         rater_kind=body.rater.kind if body.rater else "human",
-        comment=body.comment,
+        occurred_at=body.occurred_at.timestamp() if body.occurred_at else None,
     )
+
+
+async def _in_turns(items: Sequence[_T]) -> AsyncIterator[tuple[int, _T]]:
+    """Items with their numbers; streams of chat, which share this event loop, go on between them."""
+    for index, item in enumerate(items):
+        if index % _TURN == 0:
+            await asyncio.sleep(0)
+        yield index, item
+
+
+def _checked(item: Any) -> Ballot | ApiError:
+    """One item of a batch, or why it cannot be a vote."""
+    try:
+        ballot = _ballot(FeedbackRequest.model_validate(item))
+    except ValidationError as error:
+        return invalid_request(error.errors())
+    try:
+        events.check(ballot, now=now())
+    except ApiError as error:
+        _count(ballot, error)
+        return error
+    return ballot
+
+
+def _change(body: RevisionRequest) -> Change:
+    given = body.model_fields_set
+    if "value" in given and body.value is None:
+        raise InvalidRequest("A value cannot be taken away; DELETE takes the whole feedback back.", param="value")
+    return Change(
+        value=body.value,
+        reasons=tuple(body.reasons or ()) if "reasons" in given else None,
+        comment=body.comment,
+        clear_comment="comment" in given and body.comment is None,
+        metadata=tuple(sorted((body.metadata or {}).items())) if "metadata" in given else None,
+    )
+
+
+def _revisions(if_match: str | None) -> frozenset[int] | None:
+    """The revisions that an `If-Match` allows: `"3", "4"`; None if any. Weak tags match nothing (RFC 9110, 13.1.1)."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tags = [tag.strip() for tag in if_match.split(",")]
+    numbers = [tag[1:-1] for tag in tags if len(tag) > 2 and tag[0] == tag[-1] == '"']
+    return frozenset(int(number) for number in numbers if number.isascii() and number.isdigit())
+
+
+# --- to answers ---------------------------------------------------------------------------------------------------
+
+
+def _tagged(response: Response, view: View) -> FeedbackObject:
+    response.headers["etag"] = f'"{view.feedback.revision}"'
+    return schemas.feedback_object(view)
+
+
+def _status(outcome: StoredVote | ApiError) -> int:
+    if isinstance(outcome, ApiError):
+        return outcome.status
+    return 201 if outcome.new else 200
+
+
+def _result(index: int, outcome: StoredVote | ApiError) -> BatchResult:
+    if isinstance(outcome, ApiError):
+        error = ErrorDetail.model_validate(outcome.body()["error"])
+        return BatchResult(index=index, status=outcome.status, error=error)
+    return BatchResult(index=index, status=_status(outcome), feedback=schemas.feedback_object(outcome.view))
+
+
+def _raise_if_all_away(outcomes: Sequence[StoredVote | ApiError]) -> None:
+    away = [outcome for outcome in outcomes if isinstance(outcome, ApiError) and outcome.status >= 500]
+    if away and len(away) == len(outcomes):
+        raise away[0]
+
+
+def _count(ballot: Ballot, outcome: StoredVote | ApiError) -> None:
+    if isinstance(outcome, StoredVote):
+        metrics.VOTES.labels(ballot.kind, "new" if outcome.new else "replay").inc()
+    else:
+        metrics.VOTES.labels(ballot.kind, _counted_as(outcome, "a vote")).inc()
+
+
+@contextlib.contextmanager
+def _counted(action: str) -> Iterator[None]:
+    try:
+        yield
+    except ApiError as error:
+        metrics.FEEDBACK_CHANGES.labels(action, _counted_as(error, f"a change ({action})")).inc()
+        raise
+    metrics.FEEDBACK_CHANGES.labels(action, "done").inc()
+
+
+def _counted_as(error: ApiError, what: str) -> str:
+    if error.status < 500:
+        return "refused"
+    log.warning("%s could not be stored: %r", what, error.__cause__)
+    return "unavailable"

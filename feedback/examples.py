@@ -1,225 +1,178 @@
 """From votes and completion records to training rows: pure, so that the same log always gives the same rows.
 
-What gives no row is counted by reason; a vote that cannot be used is never lost without a number.
+In two steps, because completions are large and votes are many: `select` says which votes give rows, looking at a chunk
+of completions at a time; `rows` makes the rows of one vote. What gives no row is counted by reason; a vote that cannot
+be used is never lost without a number.
 """
 
 import dataclasses
 import hashlib
 import hmac
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import combinations
+from typing import Any, TypeVar
 
-from core.records import Choice, CompletionRecord, CompletionState, Feedback
-from feedback.events import LoggedPrompt, LoggedVote, after, standing
-from feedback.snapshot import PairRow, PromptRow, ThumbRow, canonical_prompt, cluster_of, fold_of
+from core.records import Choice, CompletionRecord, Feedback
+from feedback import eligibility, influence
+from feedback.eligibility import FLAGS, KINDS, Circumstances, Unusable, UsableVote, choice_of, ranked, spelling_of
+from feedback.events import LoggedPrompt, LoggedVote, standing
+from feedback.influence import Caps, Crowded, InForce, Withheld
+from feedback.outcomes import As, Outcome
+from feedback.rows import (
+    DemonstrationRow,
+    PairRow,
+    PromptRow,
+    RankingRow,
+    RatingRow,
+    ThumbRow,
+    VoteRow,
+    canonical_prompt,
+    cluster_of,
+    fold_of,
+)
 
+CHUNK = 1000
+"""Votes whose completions are held at a time."""
 AI_TRUST = 0.5
 """Weight of a row that an AI voted for; a person's weighs 1."""
-AI_SHARE = 0.3
-"""Most that AI raters may have of the optimize fold's rows, and of the policy rows among them."""
-_Row = TypeVar("_Row", PairRow, ThumbRow)
+BOTH_BAD = 0.5
+"""Weight of each side of a comparison whose sides were both bad: together they are one vote."""
+
+_AS: dict[str, As] = {
+    "pairs": "pair",
+    "rankings": "ranking",
+    "thumbs": "thumb",
+    "ratings": "rating",
+    "demonstrations": "demonstration",
+}
+
+Completions = Callable[[Iterable[str]], Mapping[str, CompletionRecord]]
+"""Gives the records of these ids that still exist."""
+Fields = dict[str, Any]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Freshness:
-    """Which votes may still train the policy: `Freshness(versions=frozenset({2, 1}), since="1790000099-0")`."""
+class Selection:
+    """Which votes give rows, and why others do not."""
 
-    versions: frozenset[int]
-    """The live version and its nearest ancestors, as far back as the allowed staleness."""
-    since: str
-    """The last event of the live policy's snapshot: what lies before has trained the policy already."""
-
-    def allows(self, vote: LoggedVote, *sides: CompletionRecord) -> bool:
-        return self.recent(*sides) and after(vote.entry, self.since)
-
-    def recent(self, *sides: CompletionRecord) -> bool:
-        return {side.policy_version for side in sides} <= self.versions
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Examples:
-    """Rows and what gave none.
-
-    `dropped` counts votes without a row (`superseded`, `expired`, `no_consent`, `truncated`, `identical`, `ai_fold`,
-    `ai_share`), and some that have a row for the reward model but may not train the policy (`tie`, `stale`, `paired`,
-    `ai_policy_share`). Reasons of thumbs begin with `thumb_`.
-    """
-
-    pairs: list[PairRow]
-    thumbs: list[ThumbRow]
-    prompts: list[PromptRow]
+    votes: list[UsableVote]
+    """In the order of time."""
+    excluded: dict[str, Unusable | Crowded]
+    """Feedback id → reason, of standing votes without a row."""
+    withheld: dict[str, Withheld]
+    """Feedback id → reason, of votes whose rows are for the reward model only."""
     dropped: dict[str, int]
+    """Both counted, with `superseded` and `withdrawn`; a reason begins with the kind, but for preferences."""
+    caps: InForce
+    spellings: dict[str, bytes]
+    """The prompt that stands for each cluster, as its digest: the smallest, so that the order of arrival does not
+    matter. None of prompts with personal data."""
+
+    def exclude(self, vote: UsableVote, reason: Unusable) -> None:
+        """Takes back what was selected: when its rows were to be made, something was missing."""
+        counted = counted_as(vote.feedback, reason)
+        self.excluded[vote.feedback.id] = reason
+        self.dropped[counted] = self.dropped.get(counted, 0) + 1
 
 
-def build(
-    votes: Iterable[LoggedVote],
-    completions: Mapping[str, CompletionRecord],
+def select(
+    votes: Sequence[LoggedVote],
+    completions: Completions,
     prompts: Iterable[LoggedPrompt],
     *,
-    salt: bytes,
-    freshness: Freshness,
-) -> Examples:
-    """All rows of a snapshot. `completions` holds the records that still exist, by id."""
+    by: Circumstances,
+    caps: Caps | None = None,
+) -> Selection:
+    """Judges every vote of the log, in any order. What is flagged is found in the log, and added to `by.flagged`.
+
+    Prompts of people of whom nothing is trained on are none.
+    """
     active, superseded = standing(votes)
-    dropped = Counter({"superseded": superseded} if superseded else {})
-    preferences = [vote for vote in active if vote.feedback.kind == "preference"]
-    thumbs = [vote for vote in active if vote.feedback.kind == "thumb"]
-    pairs, paired = _pairs(preferences, completions, dropped, salt=salt, freshness=freshness)
-    reasons: Counter[str] = Counter()
-    liked = _thumbs(thumbs, completions, reasons, paired=paired, salt=salt, freshness=freshness)
-    dropped.update({f"thumb_{reason}": count for reason, count in reasons.items()})
-    return Examples(pairs=pairs, thumbs=liked, prompts=_prompts(prompts, [*pairs, *liked], salt), dropped=dict(dropped))
-
-
-def _pairs(
-    votes: Iterable[LoggedVote],
-    completions: Mapping[str, CompletionRecord],
-    dropped: Counter[str],
-    *,
-    salt: bytes,
-    freshness: Freshness,
-) -> tuple[list[PairRow], set[str]]:
-    """Rows of preferences, and the ids of the completions that stand in them."""
-    rows, ids = [], {}
-    for vote in votes:
-        sides = [completions.get(identifier) for identifier in vote.feedback.completion_ids]
-        if reason := _obstacle(vote.feedback, sides):
-            dropped[reason] += 1
-            continue
-        a, b = (side for side in sides if side is not None)
-        rows.append(_pair(vote, a, b, salt=salt, fresh=freshness.allows(vote, a, b)))
-        ids[vote.feedback.id] = (a.id, b.id)
-        if rows[-1].tie:
-            dropped["tie"] += 1
-        elif not freshness.recent(a, b):
-            dropped["stale"] += 1
-    kept = _bounded(rows, dropped)
-    return kept, {identifier for row in kept for identifier in ids[row.feedback_id]}
-
-
-def _thumbs(
-    votes: Iterable[LoggedVote],
-    completions: Mapping[str, CompletionRecord],
-    dropped: Counter[str],
-    *,
-    paired: set[str],
-    salt: bytes,
-    freshness: Freshness,
-) -> list[ThumbRow]:
-    rows = []
-    for vote in votes:
-        record = completions.get(vote.feedback.target.id)
-        reason = _obstacle(vote.feedback, [record])
-        if reason or record is None:
-            dropped[reason or "expired"] += 1
-            continue
-        alone = record.id not in paired
-        rows.append(_thumb(vote, record, salt=salt, fresh=alone and freshness.allows(vote, record)))
-        if not alone:
-            dropped["paired"] += 1
-        elif not freshness.recent(record):
-            dropped["stale"] += 1
-    return _bounded(rows, dropped)
-
-
-def _obstacle(feedback: Feedback, sides: Sequence[CompletionRecord | None]) -> str | None:
-    """Why a vote gives no row; None if it does."""
-    present = [side for side in sides if side is not None]
-    if len(present) < len(sides):
-        return "expired"
-    if not feedback.train or not all(side.train and side.messages for side in present):
-        return "no_consent"
-    choices = [_choice(feedback, side) for side in present]
-    if any(side.state is not CompletionState.COMPLETE for side in present):
-        return "truncated"
-    if any(choice is None or choice.finish_reason != "stop" for choice in choices):
-        return "truncated"
-    if len(choices) > 1 and len({choice.text for choice in choices if choice is not None}) == 1:
-        return "identical"
-    return None
-
-
-def _choice(feedback: Feedback, record: CompletionRecord) -> Choice | None:
-    """The answer that was voted on; None if the engine never began it."""
-    return next((choice for choice in record.choices if choice.index == feedback.target.choice_index), None)
-
-
-def _pair(vote: LoggedVote, a: CompletionRecord, b: CompletionRecord, *, salt: bytes, fresh: bool) -> PairRow:
-    feedback = vote.feedback
-    chosen, rejected = (b, a) if feedback.value == "b" else (a, b)
-    cluster = cluster_of(a.messages)
-    fold, tie = fold_of(salt, cluster), feedback.value == "tie"
-    return PairRow(
-        feedback_id=feedback.id,
-        comparison_id=feedback.target.id,
-        created_at=feedback.created_at,
-        cluster=cluster,
-        fold=fold,
-        prompt=canonical_prompt(a.messages),
-        prompt_token_ids=a.prompt_token_ids,
-        chosen_token_ids=chosen.choices[0].token_ids,
-        rejected_token_ids=rejected.choices[0].token_ids,
-        chosen_text=chosen.choices[0].text,
-        rejected_text=rejected.choices[0].text,
-        chosen_version=chosen.policy_version,
-        rejected_version=rejected.policy_version,
-        tie=tie,
-        trains_policy=fold == "optimize" and not tie and fresh,
-        weight=_trust(feedback),
-        rater=hashed_rater(salt, feedback.rater),
-        rater_kind=feedback.rater_kind,
+    withdrawn = len({vote.feedback.id for vote in votes}) - len(active) - superseded
+    flags = [vote.feedback for vote in active if vote.feedback.kind == "flag" and _heard(vote.feedback, by)]
+    flagged = frozenset(side for flag in flags if flag.value in FLAGS for side in flag.completion_ids)
+    usable, excluded = _judged(active, completions, dataclasses.replace(by, flagged=by.flagged | flagged))
+    bounded = influence.bound(usable, caps or Caps(), salt=by.salt)
+    excluded |= bounded.dropped
+    kinds = {vote.feedback.id: vote.feedback for vote in active}
+    reasons = [*excluded.items(), *bounded.withheld.items()]
+    dropped = Counter(counted_as(kinds[identifier], reason) for identifier, reason in reasons)
+    dropped.update({"superseded": superseded, "withdrawn": withdrawn})
+    return Selection(
+        votes=bounded.votes,
+        excluded=excluded,
+        withheld=bounded.withheld,
+        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+        caps=bounded.caps,
+        spellings=_spellings(bounded.votes, _allowed(prompts, by), private=_private(flags, completions)),
     )
 
 
-def _thumb(vote: LoggedVote, record: CompletionRecord, *, salt: bytes, fresh: bool) -> ThumbRow:
-    feedback, cluster = vote.feedback, cluster_of(record.messages)
-    choice, fold = _choice(feedback, record), fold_of(salt, cluster)
-    assert choice is not None, "see _obstacle"
-    return ThumbRow(
-        feedback_id=feedback.id,
-        completion_id=record.id,
-        created_at=feedback.created_at,
-        cluster=cluster,
-        fold=fold,
-        prompt=canonical_prompt(record.messages),
-        prompt_token_ids=record.prompt_token_ids,
-        completion_token_ids=choice.token_ids,
-        completion_text=choice.text,
-        version=record.policy_version,
-        up=feedback.value == 1,
-        trains_policy=fold == "optimize" and fresh,
-        weight=_trust(feedback),
-        rater=hashed_rater(salt, feedback.rater),
-        rater_kind=feedback.rater_kind,
-    )
+def rows(
+    usable: UsableVote,
+    records: Mapping[str, CompletionRecord],
+    *,
+    by: Circumstances,
+    propensity: float | None = None,
+) -> list[VoteRow]:
+    """The rows of one vote.
+
+    Args:
+        records: hold the completions of its `sides`.
+        propensity: of the comparison; None takes the completion's.
+    """
+    feedback = usable.feedback
+    sides = [records[side] for side in usable.sides]
+    shared = _shared(usable, sides, by, sides[0].propensity if propensity is None else propensity)
+    match feedback.kind:
+        case "preference" if feedback.value == "both_bad":
+            return [_thumb(usable, side, shared | {"weight": shared["weight"] * BOTH_BAD}, up=False) for side in sides]
+        case "preference":
+            chosen, rejected = reversed(sides) if feedback.value == "b" else sides
+            return [_pair(usable, chosen, rejected, shared)]
+        case "ranking":
+            return _ranking(usable, records, shared)
+        case "thumb":
+            return [_thumb(usable, sides[0], shared, up=feedback.value == 1)]
+        case "rating":
+            assert isinstance(feedback.value, int), "see feedback/events.py"
+            return [RatingRow(**shared, **_one(usable, sides[0]), stars=feedback.value)]
+        case _:
+            return [_demonstration(usable, sides[0], shared)]
 
 
-def _trust(feedback: Feedback) -> float:
-    return 1.0 if feedback.rater_kind == "human" else AI_TRUST
+def prompt_rows(
+    candidates: Iterable[PromptRow | VoteRow], spellings: Mapping[str, bytes], seen: set[str]
+) -> Iterator[PromptRow]:
+    """One row for each cluster that is not in `seen`, which grows, in the spelling that stands for it."""
+    for it in candidates:
+        if it.cluster not in seen and spelling_of(it.prompt) == spellings.get(it.cluster):
+            seen.add(it.cluster)
+            ids = it.prompt_token_ids
+            yield PromptRow(cluster=it.cluster, fold=it.fold, prompt=it.prompt, prompt_token_ids=ids)
 
 
-def _bounded(rows: Sequence[_Row], dropped: Counter[str]) -> list[_Row]:
-    """People's rows, and of AI raters' the newest that keep to their share. None of theirs judges or tests."""
-    optimize = [row for row in rows if row.fold == "optimize"]
-    learnt = [row for row in rows if row.rater_kind == "human" or row.fold == "optimize"]
-    allowed = _newest(optimize)
-    kept = [row for row in learnt if row.rater_kind == "human" or row.feedback_id in allowed]
-    trains = _newest([row for row in kept if row.trains_policy])
-    over = [row for row in kept if row.rater_kind != "human" and row.trains_policy and row.feedback_id not in trains]
-    excess = {row.feedback_id for row in over}
-    lost = {"ai_fold": len(rows) - len(learnt), "ai_share": len(learnt) - len(kept), "ai_policy_share": len(over)}
-    dropped.update({reason: count for reason, count in lost.items() if count})
-    return [dataclasses.replace(row, trains_policy=False) if row.feedback_id in excess else row for row in kept]
+def logged_rows(prompts: Iterable[LoggedPrompt], *, by: Circumstances) -> Iterator[PromptRow]:
+    """A row for each prompt of the stream that may be used, several of a cluster."""
+    for it in _allowed(prompts, by):
+        cluster, prompt = cluster_of(it.messages), canonical_prompt(it.messages)
+        ids = it.prompt_token_ids
+        yield PromptRow(cluster=cluster, fold=fold_of(by.salt, cluster), prompt=prompt, prompt_token_ids=ids)
 
 
-def _newest(rows: Sequence[_Row]) -> set[str]:
-    """Ids of the newest AI rows that make up no more than their share together with the people's rows among these."""
-    people = sum(row.rater_kind == "human" for row in rows)
-    limit = int(people * AI_SHARE / (1 - AI_SHARE) + 1e-9)
-    machine = sorted((row.created_at, row.feedback_id) for row in rows if row.rater_kind != "human")
-    return {identifier for _, identifier in machine[len(machine) - min(limit, len(machine)) :]}
+def outcomes(selection: Selection) -> Iterator[Outcome]:
+    """What becomes of every standing vote of a kind that gives rows."""
+    for identifier, excluded in selection.excluded.items():
+        yield Outcome(feedback_id=identifier, used_as=None, reason=excluded, trains_policy=False)
+    for vote in selection.votes:
+        identifier = vote.feedback.id
+        if identifier not in selection.excluded:
+            withheld, used_as = selection.withheld.get(identifier), _AS[influence.table_of(vote)]
+            yield Outcome(feedback_id=identifier, used_as=used_as, reason=withheld, trains_policy=vote.trains)
 
 
 def hashed_rater(salt: bytes, rater: str | None) -> str:
@@ -227,12 +180,145 @@ def hashed_rater(salt: bytes, rater: str | None) -> str:
     return hmac.new(salt, f"rater:{rater}".encode(), hashlib.sha256).hexdigest() if rater is not None else "-"
 
 
-def _prompts(logged: Iterable[LoggedPrompt], rows: Iterable[PairRow | ThumbRow], salt: bytes) -> list[PromptRow]:
-    """One row a cluster. Of several spellings the smallest is taken, so that the order of arrival does not matter."""
-    spellings = [(cluster_of(it.messages), canonical_prompt(it.messages), it.prompt_token_ids) for it in logged]
-    spellings += [(row.cluster, row.prompt, row.prompt_token_ids) for row in rows]
-    smallest = {cluster: (prompt, ids) for cluster, prompt, ids in sorted(spellings, reverse=True)}
-    return [
-        PromptRow(cluster=cluster, fold=fold_of(salt, cluster), prompt=prompt, prompt_token_ids=ids)
-        for cluster, (prompt, ids) in sorted(smallest.items())
-    ]
+def counted_as(feedback: Feedback, reason: str) -> str:
+    """A reason as the manifest counts it: `stale` of a preference, `thumb_stale` of a thumb."""
+    return reason if feedback.kind == "preference" else f"{feedback.kind}_{reason}"
+
+
+def chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """At most `CHUNK` at a time."""
+    remaining = iter(items)
+    while chunk := list(itertools.islice(remaining, CHUNK)):
+        yield chunk
+
+
+# --- which votes --------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    active: Iterable[LoggedVote], completions: Completions, by: Circumstances
+) -> tuple[list[UsableVote], dict[str, Unusable | Crowded]]:
+    usable: list[UsableVote] = []
+    excluded: dict[str, Unusable | Crowded] = {}
+    for chunk in chunks(vote for vote in active if vote.feedback.kind in KINDS):
+        records = completions(side for vote in chunk for side in vote.feedback.completion_ids)
+        for vote in chunk:
+            found = eligibility.judge(vote, records, by)
+            if isinstance(found, str):
+                excluded[vote.feedback.id] = found
+            else:
+                usable.append(found)
+    return usable, excluded
+
+
+def _heard(flag: Feedback, by: Circumstances) -> bool:
+    """Whoever is in quarantine cannot keep others' completions out of training."""
+    state = by.raters.get(flag.rater) if flag.rater is not None else None
+    return state is None or (state.quarantined is None and not state.erased)
+
+
+def _allowed(prompts: Iterable[LoggedPrompt], by: Circumstances) -> Iterator[LoggedPrompt]:
+    return (prompt for prompt in prompts if eligibility.of_person(prompt.rater, by) is None)
+
+
+def _private(flags: Iterable[Feedback], completions: Completions) -> set[str]:
+    """Clusters of prompts to which personal data was answered: it is mostly the prompt that holds it."""
+    ids = [side for flag in flags if flag.value == "pii" for side in flag.completion_ids]
+    return {cluster_of(record.messages) for chunk in chunks(ids) for record in completions(chunk).values()}
+
+
+def _spellings(votes: Iterable[UsableVote], prompts: Iterable[LoggedPrompt], *, private: set[str]) -> dict[str, bytes]:
+    smallest: dict[str, bytes] = {}
+    found = ((vote.cluster, vote.spelling) for vote in votes)
+    logged = ((cluster_of(it.messages), spelling_of(canonical_prompt(it.messages))) for it in prompts)
+    for cluster, spelling in itertools.chain(found, logged):
+        if cluster not in private:
+            smallest[cluster] = min(spelling, smallest.get(cluster, spelling))
+    return smallest
+
+
+# --- which rows ---------------------------------------------------------------------------------------------------
+
+
+def _shared(usable: UsableVote, sides: Sequence[CompletionRecord], by: Circumstances, propensity: float) -> Fields:
+    """The fields of `VoteRow`."""
+    feedback = usable.feedback
+    return {
+        "feedback_id": feedback.id,
+        "created_at": feedback.created_at,
+        "cluster": usable.cluster,
+        "fold": usable.fold,
+        "prompt": canonical_prompt(sides[0].messages),
+        "prompt_token_ids": sides[0].prompt_token_ids,
+        "weight": by.weight(feedback) * (1.0 if feedback.rater_kind == "human" else AI_TRUST),
+        "propensity": propensity,
+        "rater": hashed_rater(by.salt, feedback.rater),
+        "rater_kind": feedback.rater_kind,
+    }
+
+
+def _pair(usable: UsableVote, chosen: CompletionRecord, rejected: CompletionRecord, shared: Fields) -> PairRow:
+    better, worse = _answer(usable, chosen), _answer(usable, rejected)
+    return PairRow(
+        **shared,
+        comparison_id=usable.feedback.target.id,
+        chosen_token_ids=better.token_ids,
+        rejected_token_ids=worse.token_ids,
+        chosen_text=better.text,
+        rejected_text=worse.text,
+        chosen_version=chosen.policy_version,
+        rejected_version=rejected.policy_version,
+        tie=usable.feedback.value == "tie",
+        trains_policy=usable.trains,
+        ranked=usable.feedback.kind == "ranking",
+    )
+
+
+def _ranking(usable: UsableVote, records: Mapping[str, CompletionRecord], shared: Fields) -> list[VoteRow]:
+    """The ranking, and in the optimize fold its pairs of unequal rank, each 1/C(K,2) of it: all together count as one
+    comparison, as in the reward model (Ouyang et al. 2022, eq. 1). A pair of equal texts prefers nothing."""
+    ranks = {side: rank for rank, group in enumerate(ranked(usable), start=1) for side in group}
+    answers = {side: _answer(usable, records[side]) for side in ranks}
+    ranking = RankingRow(
+        **shared,
+        comparison_id=usable.feedback.target.id,
+        completion_token_ids=[answer.token_ids for answer in answers.values()],
+        completion_texts=[answer.text for answer in answers.values()],
+        versions=[records[side].policy_version for side in ranks],
+        ranks=list(ranks.values()),
+    )
+    pairs = list(combinations(ranks, 2))
+    strict = [(one, two) for one, two in pairs if ranks[one] < ranks[two] and answers[one].text != answers[two].text]
+    part = shared | {"weight": shared["weight"] / len(pairs)}
+    policy = strict if usable.fold == "optimize" else []
+    return [ranking, *(_pair(usable, records[one], records[two], part) for one, two in policy)]
+
+
+def _thumb(usable: UsableVote, side: CompletionRecord, shared: Fields, *, up: bool) -> ThumbRow:
+    return ThumbRow(**shared, **_one(usable, side), up=up, trains_policy=usable.trains)
+
+
+def _demonstration(usable: UsableVote, side: CompletionRecord, shared: Fields) -> DemonstrationRow:
+    return DemonstrationRow(
+        **shared,
+        completion_id=side.id,
+        text=str(usable.feedback.value),
+        version=side.policy_version,
+        trains_policy=usable.trains,
+    )
+
+
+def _one(usable: UsableVote, side: CompletionRecord) -> Fields:
+    answer = _answer(usable, side)
+    return {
+        "completion_id": side.id,
+        "completion_token_ids": answer.token_ids,
+        "completion_text": answer.text,
+        "version": side.policy_version,
+    }
+
+
+def _answer(usable: UsableVote, side: CompletionRecord) -> Choice:
+    choice = choice_of(usable.feedback, side)
+    assert choice is not None, "see eligibility.judge"
+    return choice

@@ -92,12 +92,13 @@ def demo_recipe(home: Path, method: Method) -> Path:
 
 
 def demo_settings(settings: Settings, config: DemoConfig, base: Path, *, recipe: Path = DEMO_FILE) -> Settings:
-    """The service's settings during the demo: its base, its recipe, and rounds that start soon."""
+    """The service's settings during the demo: its base, its recipe, rounds that start soon, raters who vote at once."""
     update = {
         "base": str(base),
         "recipe": str(recipe),
         "min_votes": config.min_votes,
         "check_interval_s": config.check_interval_s,
+        "min_reading_s": 0.0,
     }
     return settings.model_copy(update=update)
 

@@ -8,6 +8,7 @@ child processes orphaned (vllm notes, section 1).
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -59,9 +60,9 @@ class Api:
         http.install(self.public, max_body_bytes=config.max_body_bytes)
         http.install(self.admin, max_body_bytes=config.max_body_bytes)
         self.serving = serving.app.attach(self.public, config, config.redis_url)
-        self.feedback = feedback.app.attach(self.public, config.redis_url, config)
+        self.feedback = feedback.app.attach(self.public, config.redis_url, config, admin=self.admin)
         self._add_probes()
-        self.public.mount("/", _Page(directory=web.directory(), html=True))
+        self.public.mount("/", Page(directory=web.directory(), html=True))
 
     def _add_probes(self) -> None:
         @self.public.get("/health", include_in_schema=False)
@@ -145,8 +146,12 @@ class _Exported(Collector):
         return (family for family in REGISTRY.collect() if family.name != "vllm:lora_requests_info")
 
 
-class _Page(StaticFiles):
-    """The chat page, under a content security policy that lets nothing in from elsewhere."""
+class Page(StaticFiles):
+    """The pages (`/tasks` is tasks.html), under a content security policy that lets nothing in from elsewhere."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        found = super().lookup_path(path)
+        return super().lookup_path(f"{path}.html") if found[1] is None else found
 
     def file_response(self, *args: object, **kwargs: object) -> Response:
         response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]

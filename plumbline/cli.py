@@ -32,9 +32,11 @@ app = typer.Typer(
 policies_app = typer.Typer(no_args_is_help=True, help="Policy versions: what exists, what is live, and rollback.")
 runs_app = typer.Typer(no_args_is_help=True, help="Training runs: one is one round of the loop.")
 train_app = typer.Typer(no_args_is_help=True, help="The training programs, by hand and without the service.")
+tasks_app = typer.Typer(no_args_is_help=True, help="Tasks of hired raters: add them, see how far they are.")
 app.add_typer(policies_app, name="policies")
 app.add_typer(runs_app, name="runs")
 app.add_typer(train_app, name="train")
+app.add_typer(tasks_app, name="tasks")
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -127,6 +129,26 @@ def status() -> None:
     from plumbline import views
 
     views.print_status(_redis())
+
+
+@app.command()
+def export(
+    snapshot: Annotated[str, typer.Argument(help="A snapshot's directory, or the beginning of its id.")],
+    form: Annotated[str, typer.Option("--format", help="trl-preference, trl-kto, trl-sft, openai-dpo or raw.")],
+    out: Annotated[Path, typer.Option(help="The file to write (JSON lines); - is standard output.")],
+    fold: Annotated[str, typer.Option(help="optimize, judge or test; all without it.")] = "",
+) -> None:
+    """Write a snapshot's rows for other programs, or for other people to look at."""
+    from feedback import export as exports
+
+    kinds = [known for known in exports.FORMATS if known == form]
+    folds = [known for known in exports.FOLDS if fold in ("", known)]
+    if not kinds or not folds:
+        raise UsageError(f"--format is {', '.join(exports.FORMATS)}; --fold is {', '.join(exports.FOLDS)}.")
+    target = out if str(out) != "-" else None
+    written = exports.export(_snapshot(snapshot), kinds[0], target, folds=folds)
+    left_out = ", ".join(f"{count} {reason}" for reason, count in written.skipped.items())
+    typer.echo(f"{written.rows} rows; left out: {left_out or 'none'}", err=True)
 
 
 @policies_app.command("list")
@@ -232,6 +254,27 @@ def runs_logs(run: str) -> None:
         typer.echo(file.read_text(errors="replace"))
 
 
+@tasks_app.command("add")
+def tasks_add(file: Annotated[Path, typer.Argument(help="JSON lines, each a task as in POST /v1/tasks.")]) -> None:
+    """Add tasks from a file. With an `external_id` in each, doing it twice is doing it once."""
+    from plumbline import rater_tasks
+
+    config, refused = _deployment(), 0
+    _redis()
+    for line, result in rater_tasks.add(config.redis_url, file, window_s=config.feedback_window_s):
+        refused += result.error is not None
+        typer.echo(f"line {line}: {result.error.message if result.error else result.id}", err=result.error is not None)
+    raise typer.Exit(1 if refused else 0)
+
+
+@tasks_app.command("status")
+def tasks_status() -> None:
+    """Show how many tasks are open, done and expired."""
+    from plumbline import rater_tasks
+
+    typer.echo(rater_tasks.status(_redis()))
+
+
 def _trainer(name: str, text: str) -> None:
     @train_app.command(
         name,
@@ -300,6 +343,17 @@ def _run_id(prefix: str) -> str:
     if len(found) != 1:
         raise UsageError(f"{len(found)} runs begin with {prefix!r}; `plumbline runs list` shows all.")
     return found[0]
+
+
+def _snapshot(name: str) -> Path:
+    """A snapshot's directory, given as that or as the beginning of an id."""
+    if (Path(name) / "manifest.json").exists():
+        return Path(name)
+    parent = _settings().artifacts / "snapshots"
+    found = [path for path in parent.glob("*/manifest.json") if name and path.parent.name.startswith(name)]
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} snapshots begin with {name!r}: give a directory, or more of an id in {parent}.")
+    return found[0].parent
 
 
 def _announce(config: "Settings") -> None:

@@ -1,9 +1,11 @@
-"""The scheduler: counts votes, starts a round when there are enough, and rings again for runs that nobody works on.
+"""The scheduler: counts votes, starts a round when there are enough, rings again for runs that nobody works on, and
+archives old votes.
 
-`python -m plumbline.scheduler` runs Celery's beat and one worker for the short task that it rings. Everything is
+`python -m plumbline.scheduler` runs Celery's beat and one worker for the short tasks that it rings. Everything is
 decided from Redis in steps that can be repeated, so two schedulers at once do no more than one.
 """
 
+import logging
 import os
 import sys
 import time
@@ -18,20 +20,32 @@ from core.errors import PlumblineError, UsageError
 from core.records import AdapterManifest, Run
 from core.redis import connect
 from core.settings import Settings, settings
-from feedback import store
-from feedback.cut import cut_snapshot
+from feedback import archiving, store
+from feedback.archive import Archive
+from feedback.archiving import Moved
+from feedback.cut import Trust, cut_snapshot
 from feedback.snapshot import Snapshot
 from training import runs, trainer
 from training.recipe import load_recipe
 from training.worker import app, broker_url, ring, send
 
+log = logging.getLogger("plumbline.scheduler")
 CHECK = "plumbline.check"
+ARCHIVE = "plumbline.archive"
+ARCHIVE_INTERVAL_S = 60.0
+"""A task moves one partition at most: 50,000 votes a minute."""
 
 
 @app.task(name=CHECK)  # type: ignore[untyped-decorator]
 def check_now(force: bool = False) -> None:
     with connect(settings().redis_url) as client:
         check(client, settings(), force=force)
+
+
+@app.task(name=ARCHIVE)  # type: ignore[untyped-decorator]
+def archive_now() -> None:
+    with connect(settings().redis_url) as client:
+        archive_votes(client, settings())
 
 
 def request_round(config: Settings) -> None:
@@ -103,6 +117,25 @@ def new_votes(client: redis.Redis) -> int:
     return store.count_votes(client) - int(at_cut or 0)
 
 
+def archive_votes(client: redis.Redis, config: Settings) -> Moved | None:
+    """Copies votes to the archive before the records that they name can expire, and gives up in Redis those that are
+    older than any idempotency key. None if it cannot, with the reason in the scheduler's hash, or another is at it."""
+    window_s = config.feedback_window_s
+    try:
+        moved = archiving.run(
+            client,
+            Archive(config.artifacts),
+            copy_after_s=min(config.archive_after_s, window_s / 2),
+            keep_s=max(store.IDEMPOTENCY_S, window_s),
+        )
+    except PlumblineError as error:
+        log.error("votes are not archived: %s", error)
+        _note(client, archive_error=str(error))
+        return None
+    _note(client, archive_error="")
+    return moved
+
+
 def _cut(client: redis.Redis, config: Settings) -> tuple[int, Snapshot]:
     """The version that is live now, and a snapshot for it."""
     state = registry.state(client)
@@ -119,6 +152,7 @@ def _cut(client: redis.Redis, config: Settings) -> tuple[int, Snapshot]:
         salt=store.deployment_salt(client),
         base_sha256=adapter.base_sha256,
         tokenizer_sha256=adapter.tokenizer_sha256,
+        trust=Trust(fastest_s=config.min_reading_s),
     )
     return state.live, snapshot
 
@@ -130,6 +164,10 @@ def _why_no_rows(snapshot: Snapshot) -> str:
 
 def _note(client: redis.Redis, **fields: str) -> None:
     client.hset(keys.SCHEDULER, mapping=fields)  # type: ignore[arg-type]
+
+
+def _every(task: str, seconds: float) -> dict[str, object]:
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
 
 
 @beat_embedded_init.connect  # type: ignore[untyped-decorator]
@@ -146,8 +184,10 @@ def main() -> int:
     except UsageError as error:
         print(f"plumbline scheduler: {error}", file=sys.stderr)
         return 2
-    entry = {"task": CHECK, "schedule": config.check_interval_s, "options": {"expires": config.check_interval_s}}
-    app.conf.beat_schedule = {"check": entry}
+    app.conf.beat_schedule = {
+        "check": _every(CHECK, config.check_interval_s),
+        "archive": _every(ARCHIVE, ARCHIVE_INTERVAL_S),
+    }
     arguments = ["worker", "--hostname", "ops@%h", "--beat", "--scheduler", "celery.beat.Scheduler", "--pool", "solo"]
     arguments += ["--queues", keys.OPS_QUEUE, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     app.worker_main(arguments)

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from core import metrics
+from core import keys, metrics
 from core.errors import ApiError, InvalidRequest
 from core.records import Choice, CompletionRecord, CompletionState, new_id, now
 from serving.assignment import Assignment
@@ -32,6 +32,8 @@ class Chat:
     recorded: bool = False
     """Whether the open record lies in Redis."""
     error: ApiError | None = None
+    finished: float | None = None
+    """When its last token was sampled; this process's clock."""
     closed: bool = False
     """Whether the final record was written, or given up."""
     ended: bool = False
@@ -57,7 +59,7 @@ class Chats:
         self._train_by_default = train_by_default
         self._writes: set[asyncio.Task[None]] = set()
 
-    async def open(self, body: ChatBody, *, assignment: Assignment, comparison_id: str | None = None) -> Chat:
+    async def open(self, body: ChatBody, *, assignment: Assignment) -> Chat:
         """Checks the request and opens its record; who opens a chat answers or streams it, or calls `end`.
 
         `assignment` was acquired from the replica and is the chat's from here on, also when this fails.
@@ -66,13 +68,21 @@ class Chats:
             InvalidRequest: the body is not a chat that the engine accepts.
         """
         try:
-            request = self._engine.parse(body.model_dump(exclude_unset=True, exclude={"store", "metadata"}))
-            chat = self._new(body, request, assignment, comparison_id)
-            chat.recorded = await self._records.open(chat.record)
+            chat = self.prepare(body, assignment=assignment)
+            chat.recorded = await self._records.open([chat.record])
         except BaseException:
             self._replica.release(assignment)
             raise
         return chat
+
+    def prepare(self, body: ChatBody, *, assignment: Assignment, comparison_id: str | None = None) -> Chat:
+        """Checks the request. Its record is not written yet, and `assignment` stays the caller's if this fails.
+
+        Raises:
+            InvalidRequest: the body is not a chat that the engine accepts.
+        """
+        request = self._engine.parse(body.model_dump(exclude_unset=True, exclude={"store", "train", "metadata"}))
+        return self._new(body, request, assignment, comparison_id)
 
     async def answer(self, chat: Chat) -> dict[str, Any]:
         """The whole answer, its record written."""
@@ -80,7 +90,8 @@ class Chats:
             body = await self._engine.answer(
                 chat.request, model=chat.assignment.name, completion_id=chat.record.id, capture=chat.capture
             )
-            await self._close(chat)
+            chat.finished = now()
+            await self.close(chat)
         except ApiError as error:
             chat.error = error
             raise
@@ -90,20 +101,29 @@ class Chats:
 
     async def stream(self, chat: Chat) -> AsyncGenerator[str, None]:
         """The chunks; the record is written before the chunk that ends the answer is given out."""
+        try:
+            async with aclosing(self.chunks(chat)) as chunks:
+                async for chunk in chunks:
+                    if chat.finished is not None and not chat.closed:
+                        await self.close(chat)
+                    yield chunk
+        finally:
+            self.end(chat)
+
+    async def chunks(self, chat: Chat) -> AsyncGenerator[str, None]:
+        """The chunks as the engine gives them. Who takes them calls `close` before showing the end, and then `end`."""
         chunks = self._engine.stream(
             chat.request, model=chat.assignment.name, completion_id=chat.record.id, capture=chat.capture
         )
         try:
             async with aclosing(chunks):
                 async for chunk in chunks:
-                    if chat.capture.finished and not chat.closed:
-                        await self._close(chat)
+                    if chat.capture.finished and chat.finished is None:
+                        chat.finished = now()
                     yield chunk
         except ApiError as error:
             chat.error = error
             raise
-        finally:
-            self.end(chat)
 
     async def drain(self) -> None:
         """Waits for the final records that are still being written."""
@@ -113,7 +133,6 @@ class Chats:
     def _new(self, body: ChatBody, request: ChatRequest, assignment: Assignment, comparison_id: str | None) -> Chat:
         text = body.text
         keeps_text = body.store is not False
-        consents = self._train_by_default if body.store is None else body.store
         record = CompletionRecord(
             id=new_id("chatcmpl-"),
             state=CompletionState.STREAMING,
@@ -124,12 +143,13 @@ class Chats:
             assignment="comparison" if comparison_id else assignment.how,
             propensity=assignment.propensity,
             rater=body.rater,
-            train=consents and text is not None,
+            train=body.may_train(by_default=self._train_by_default) and text is not None,
+            metadata=(body.metadata or {}) if keeps_text else {},
             comparison_id=comparison_id,
         )
         return Chat(request=request, assignment=assignment, record=record, keeps_text=keeps_text)
 
-    async def _close(self, chat: Chat) -> None:
+    async def close(self, chat: Chat) -> None:
         """The final write; never longer than the record log's own limit."""
         if chat.recorded:
             chat.recorded = await self._records.close(_final(chat))
@@ -143,7 +163,7 @@ class Chats:
         self._replica.release(chat.assignment)
         refused = isinstance(chat.error, InvalidRequest)
         if chat.recorded and not chat.closed:
-            self._later(self._records.discard(chat.record.id) if refused else self._close(chat))
+            self._later(self._records.discard(keys.completion(chat.record.id)) if refused else self.close(chat))
         if not refused:
             _count(chat)
 
@@ -170,7 +190,12 @@ def _final(chat: Chat) -> CompletionRecord:
         )
         for index, sampled in sorted(chat.capture.choices.items())
     ]
-    changes = {"state": _state(chat), "choices": choices, "sampling": chat.capture.sampling}
+    changes: dict[str, Any] = {
+        "state": _state(chat),
+        "choices": choices,
+        "sampling": chat.capture.sampling,
+        "finished": chat.finished,
+    }
     if chat.keeps_text:
         changes["prompt_token_ids"] = chat.capture.prompt_token_ids
     return chat.record.model_copy(update=changes)

@@ -1,108 +1,251 @@
-"""`POST /v1/comparisons`: two answers to one prompt, written at the same time, shown blind.
+"""`POST /v1/comparisons`: two to nine answers to one prompt, written at the same time, shown blind.
 
-Both sides are ordinary chats of this process. Which one stands on the left is a coin of the server; nothing in the
-answer or its headers tells the versions apart before the vote.
+All sides are ordinary chats of this process. Which policy stands on which side is drawn here, and nothing in the
+answer, its headers or its cadence (`serving/lockstep.py`) tells before the vote. Records lie in Redis before anything
+is shown, so a vote that comes too early meets sides that are still `streaming`.
 """
 
 import asyncio
+import json
 import secrets
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
 
+from core import keys
 from core.errors import ApiError, Unavailable
-from core.records import ALIAS, Comparison, new_id, now
+from core.records import SIDES, Comparison, new_id, now
 from serving.assignment import Assignment
 from serving.chats import Chat, Chats
 from serving.completions import CompletionLog
-from serving.endpoints import CLIENT_CLOSED, until_disconnect
-from serving.schemas import ChatBody, ComparisonBody, ComparisonResponse, Side
+from serving.endpoints import CLIENT_CLOSED, server_sent_events, until_disconnect
+from serving.lockstep import TICK_S, Lane, Lockstep
+from serving.schemas import (
+    ChatBody,
+    ComparisonBody,
+    ComparisonResponse,
+    ComparisonStarted,
+    Side,
+    SideDelta,
+    SideFinished,
+)
 from serving.swap import Replica
+
+_HEADERS = {"x-feedback-status": "recorded"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opened:
+    """A comparison whose records are written and whose sides have not begun."""
+
+    comparison: Comparison
+    sides: list[Chat]
+    """In the order in which they are shown."""
 
 
 def router(chats: Chats, replica: Replica, records: CompletionLog) -> APIRouter:
     """The one route over this process's chats."""
     routes = APIRouter()
 
-    @routes.post("/v1/comparisons", status_code=201)
+    @routes.post("/v1/comparisons", status_code=201, responses={201: {"model": ComparisonResponse}})
     async def create_comparison(body: ComparisonBody, request: Request) -> Response:
-        if not records.recording:
-            raise _unrecorded()
-        comparison = await until_disconnect(request, _compare(chats, replica, records, body))
-        if comparison is None:
+        """The whole answers, or with `stream` server-sent events: a start, then deltas and an end for each side."""
+        opened = await _open(chats, replica, records, body)
+        try:
+            if body.stream:
+                return await _streamed(chats, opened, request)
+            answer = await until_disconnect(request, _answer(chats, opened))
+        except ApiError:  # nobody was told of it
+            await records.discard(keys.comparison(opened.comparison.id))
+            raise
+        if answer is None:
             return Response(status_code=CLIENT_CLOSED)
-        return JSONResponse(comparison.model_dump(), status_code=201, headers={"x-feedback-status": "recorded"})
+        return JSONResponse(answer.model_dump(), status_code=201, headers=_HEADERS)
 
     return routes
 
 
-async def _compare(chats: Chats, replica: Replica, records: CompletionLog, body: ComparisonBody) -> ComparisonResponse:
-    comparison_id, created = new_id("cmp_"), now()
-    chosen = _acquire_both(replica, body.policies or (ALIAS, ALIAS))
-    sides = await _open_both(chats, replica, body, chosen, comparison_id)
-    answers = await _answer_both(chats, sides)
-    swapped = bool(secrets.randbelow(2))
-    (a, left), (b, right) = reversed(answers) if swapped else answers
+# --- before the first token -------------------------------------------------------------------------------------------
+
+
+async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: ComparisonBody) -> _Opened:
+    """Deals out the policies and writes the records of the comparison and of its sides, all or none.
+
+    Raises:
+        Unavailable: the record log is away: what is not recorded could never be voted on.
+    """
+    if not records.recording:
+        raise _unrecorded()
+    opened = _deal(chats, replica, body)
+    recorded = False
+    try:
+        recorded = await records.open([side.record for side in opened.sides], opened.comparison)
+    finally:
+        for side in opened.sides:
+            side.recorded = recorded
+            if not recorded:
+                chats.end(side)
+    if not recorded:
+        raise _unrecorded()
+    return opened
+
+
+def _deal(chats: Chats, replica: Replica, body: ComparisonBody) -> _Opened:
+    """Who writes which side. Without a pause from the first `acquire` on, so `assistant` twice is one version twice."""
+    comparison_id, models = new_id("cmp_"), body.models
+    order = list(range(len(models)))
+    secrets.SystemRandom().shuffle(order)
+    taken: list[Assignment] = []
+    try:
+        for model in models:
+            taken.append(replica.acquire(model))
+        sides = [
+            chats.prepare(_draft(body, index, taken[index]), assignment=taken[index], comparison_id=comparison_id)
+            for index in order
+        ]
+    except BaseException:
+        for assignment in taken:
+            replica.release(assignment)
+        raise
     comparison = Comparison(
         id=comparison_id,
-        created=created,
-        a=a.record.id,
-        b=b.record.id,
-        policy_versions=(a.assignment.version, b.assignment.version),
-        swapped=swapped,
+        created=now(),
+        completion_ids=[side.record.id for side in sides],
+        policy_versions=[side.assignment.version for side in sides],
+        order=order,
+        asked="requested" if body.policies else "random",
         rater=body.rater,
     )
-    if not (a.recorded and b.recorded and await records.add(comparison)):
-        raise _unrecorded()
-    return ComparisonResponse(id=comparison_id, created=int(created), sides=(_side("a", left), _side("b", right)))
+    return _Opened(comparison=comparison, sides=sides)
 
 
-def _acquire_both(replica: Replica, models: tuple[str, str]) -> tuple[Assignment, Assignment]:
-    """Without a pause in between, so that `assistant` twice is one version twice."""
-    first = replica.acquire(models[0])
-    try:
-        return first, replica.acquire(models[1])
-    except ApiError:
-        replica.release(first)
-        raise
+def _draft(body: ComparisonBody, index: int, assignment: Assignment) -> ChatBody:
+    """The chat that asks for the answer of the policy at `index`."""
+    fields = body.model_dump(exclude_unset=True, exclude={"policies", "n"})
+    seed = {} if body.seed is None else {"seed": body.seed + index}
+    return ChatBody(model=assignment.name, **(fields | seed))
 
 
-async def _open_both(
-    chats: Chats, replica: Replica, body: ComparisonBody, chosen: tuple[Assignment, Assignment], comparison_id: str
-) -> tuple[Chat, Chat]:
-    fields = body.model_dump(exclude_unset=True, exclude={"policies"})
-    second_seed = {} if body.seed is None else {"seed": body.seed + 1}
-    try:
-        one = ChatBody(model=chosen[0].name, **fields)
-        first = await chats.open(one, assignment=chosen[0], comparison_id=comparison_id)
-    except BaseException:
-        replica.release(chosen[1])
-        raise
-    try:
-        two = ChatBody(model=chosen[1].name, **(fields | second_seed))
-        return first, await chats.open(two, assignment=chosen[1], comparison_id=comparison_id)
-    except BaseException:
-        chats.end(first)
-        raise
+# --- whole answers ----------------------------------------------------------------------------------------------------
 
 
-async def _answer_both(chats: Chats, sides: tuple[Chat, Chat]) -> list[tuple[Chat, dict[str, Any]]]:
-    """Both answers, or the first failure of either after the other one was cancelled."""
+async def _answer(chats: Chats, opened: _Opened) -> ComparisonResponse:
+    """All answers, or the first failure of any after the others were cancelled."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(chats.answer(side)) for side in sides]
+            tasks = [group.create_task(chats.answer(side)) for side in opened.sides]
     except* ApiError as failures:
         raise failures.exceptions[0] from None
     finally:
-        for side in sides:
-            chats.end(side)
-    return [(side, task.result()) for side, task in zip(sides, tasks, strict=True)]
+        _end(chats, opened)
+    _check_recorded(opened)
+    comparison = opened.comparison
+    sides = [_side(name, task.result()) for name, task in zip(SIDES, tasks, strict=False)]
+    return ComparisonResponse(id=comparison.id, created=int(comparison.created), sides=sides)
 
 
-def _side(name: Any, answer: dict[str, Any]) -> Side:
+def _side(name: str, answer: dict[str, Any]) -> Side:
     choice = answer["choices"][0]
     return Side(side=name, content=choice["message"]["content"] or "", finish_reason=choice["finish_reason"])
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+async def _streamed(chats: Chats, opened: _Opened, request: Request) -> Response:
+    """Answers with the first event once all sides write: what the engine refuses late is still a proper 400."""
+    events = _events(chats, opened)
+    first = await until_disconnect(request, anext(events))
+    if first is None:
+        _end(chats, opened)
+        return Response(status_code=CLIENT_CLOSED)
+    stream = server_sent_events(first, events)
+    return StreamingResponse(stream, status_code=201, media_type="text/event-stream", headers=_HEADERS)
+
+
+async def _events(chats: Chats, opened: _Opened) -> AsyncGenerator[str, None]:
+    """The events as JSON. Sides are read as fast as they come and shown in lock-step.
+
+    Raises:
+        ApiError: a side failed, or its end could not be recorded.
+    """
+    sides = dict(zip(SIDES, opened.sides, strict=False))
+    started = time.monotonic()
+    lanes = {name: Lane(changed=started) for name in sides}
+    writers = {name: asyncio.create_task(_write(chats, side, lanes[name])) for name, side in sides.items()}
+    lockstep, told, showing = Lockstep(list(lanes.values()), now=started), False, list(sides)
+    try:
+        while showing:
+            await _tick(writers.values())
+            gained = zip(sides, lockstep.advance(time.monotonic()), strict=True)
+            events: list[BaseModel] = [SideDelta(side=name, delta=text) for name, text in gained if text]
+            for name in [name for name in showing if lanes[name].over]:
+                showing.remove(name)
+                await chats.close(sides[name])  # before its end is seen, so that no vote finds it unfinished
+                events.append(SideFinished(side=name, finish_reason=_finish_reason(sides[name])))
+            if events and not told:
+                told = True
+                yield _started(opened.comparison).model_dump_json()
+            for event in events:
+                yield event.model_dump_json()
+        _check_recorded(opened)
+    finally:
+        for name, writer in writers.items():
+            writer.cancel()
+            writer.add_done_callback(partial(_ended, chats, sides[name]))
+
+
+async def _tick(writers: Iterable[asyncio.Task[None]]) -> None:
+    """Waits for the next tick; raises what made a side fail."""
+    await asyncio.sleep(TICK_S)
+    for writer in writers:
+        if writer.done():
+            writer.result()
+
+
+async def _write(chats: Chats, side: Chat, lane: Lane) -> None:
+    async with aclosing(chats.chunks(side)) as chunks:
+        async for chunk in chunks:
+            choices = json.loads(chunk)["choices"]
+            text = "".join(choice["delta"].get("content") or "" for choice in choices)
+            lane.write(text, now=time.monotonic())
+    lane.end()
+
+
+def _ended(chats: Chats, side: Chat, writer: asyncio.Task[None]) -> None:
+    if not writer.cancelled():
+        writer.exception()  # seen: of several failures one is told
+    chats.end(side)
+
+
+def _finish_reason(side: Chat) -> str | None:
+    sampled = side.capture.choices.get(0)
+    return sampled.finish_reason if sampled else None
+
+
+def _started(comparison: Comparison) -> ComparisonStarted:
+    names = list(SIDES[: len(comparison.completion_ids)])
+    return ComparisonStarted(id=comparison.id, created=int(comparison.created), sides=names)
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def _end(chats: Chats, opened: _Opened) -> None:
+    for side in opened.sides:
+        chats.end(side)
+
+
+def _check_recorded(opened: _Opened) -> None:
+    if not all(side.recorded for side in opened.sides):
+        raise _unrecorded()
 
 
 def _unrecorded() -> Unavailable:

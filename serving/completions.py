@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import redis.asyncio
@@ -32,7 +32,7 @@ log = logging.getLogger("plumbline.completions")
 
 
 class CompletionLog:
-    """Writes completion and comparison records; each method says whether the record is durable."""
+    """Writes completion and comparison records; `open` and `close` say whether they are durable."""
 
     def __init__(self, client: redis.asyncio.Redis, *, window_s: int) -> None:
         self._client = client
@@ -68,13 +68,17 @@ class CompletionLog:
         except (RedisError, TimeoutError, OSError) as error:
             self._say(f"Redis does not answer ({type(error).__name__})")
 
-    async def open(self, record: CompletionRecord) -> bool:
-        """Writes the record of a completion that is about to start."""
+    async def open(self, records: Sequence[CompletionRecord], comparison: Comparison | None = None) -> bool:
+        """Writes the records of completions that are about to start, with the comparison that they are sides of."""
         if not self.recording:
             metrics.RECORDS_LOST.labels("unavailable").inc()
             return False
-        key = keys.completion(record.id)
-        commands: list[tuple[Any, ...]] = [("HSET", key, *_fields(record)), ("EXPIRE", key, self._window_s)]
+        written: dict[str, tuple[str, ...]] = {keys.completion(record.id): _fields(record) for record in records}
+        if comparison is not None:
+            written[keys.comparison(comparison.id)] = ("record", comparison.to_json())
+        commands: list[tuple[Any, ...]] = []
+        for key, fields in written.items():
+            commands += [("HSET", key, *fields), ("EXPIRE", key, self._window_s)]
         return await self._attempt("open", self._execute(commands), OPEN_TIMEOUT_S)
 
     async def close(self, record: CompletionRecord) -> bool:
@@ -84,15 +88,10 @@ class CompletionLog:
             self._late.append(record)
         return done
 
-    async def discard(self, completion_id: str) -> None:
-        """Forgets a completion that never was one: the engine refused its request."""
-        commands: list[tuple[Any, ...]] = [("UNLINK", keys.completion(completion_id))]
+    async def discard(self, key: str) -> None:
+        """Forgets what never was: a completion that the engine refused, a comparison that nobody was told of."""
+        commands: list[tuple[Any, ...]] = [("UNLINK", key)]
         await self._attempt("discard", self._execute(commands), WRITE_TIMEOUT_S)
-
-    async def add(self, comparison: Comparison) -> bool:
-        key = keys.comparison(comparison.id)
-        commands = [("HSET", key, "record", comparison.to_json()), ("EXPIRE", key, self._window_s)]
-        return await self._attempt("comparison", self._execute(commands), OPEN_TIMEOUT_S)
 
     async def _write_final(self, record: CompletionRecord) -> None:
         key = keys.completion(record.id)
@@ -101,6 +100,7 @@ class CompletionLog:
             prompt = {
                 "messages": [message.model_dump(include={"role", "content"}) for message in record.messages],
                 "prompt_token_ids": record.prompt_token_ids,
+                "rater": record.rater,
             }
             commands.append(("XADD", keys.PROMPTS, "MAXLEN", "~", PROMPTS_KEPT, "*", "prompt", json.dumps(prompt)))
         await self._execute(commands)
@@ -132,8 +132,8 @@ def _no_room(memory: dict[str, Any]) -> str:
     return f"Redis holds {used} of {limit} bytes" if limit and used >= MEMORY_LIMIT * limit else ""
 
 
-def _fields(record: CompletionRecord) -> tuple[str, str, str, str]:
-    return "record", record.to_json(), "state", str(record.state)
+def _fields(record: CompletionRecord) -> tuple[str, ...]:
+    return "record", record.to_json(), "outline", record.outline(), "state", str(record.state)
 
 
 def _is_prompt(record: CompletionRecord) -> bool:

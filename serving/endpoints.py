@@ -37,7 +37,9 @@ def router(chats: Chats, replica: Replica, *, started: int) -> APIRouter:
         if first is None:
             chats.end(chat)
             return Response(status_code=CLIENT_CLOSED)
-        return StreamingResponse(_events(first, chunks), media_type="text/event-stream", headers=chat.headers)
+        return StreamingResponse(
+            server_sent_events(first, chunks), media_type="text/event-stream", headers=chat.headers
+        )
 
     @routes.get("/v1/models")
     async def list_models() -> ModelList:
@@ -69,8 +71,8 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _events(first: str, rest: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
-    """Server-sent events. A stream that breaks inside ends with an error event and without `[DONE]`."""
+async def server_sent_events(first: str, rest: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:
+    """One event for each piece of JSON. A stream that breaks inside ends with an error event and without `[DONE]`."""
     try:
         yield f"data: {first}\n\n"
         async for chunk in rest:

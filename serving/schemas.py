@@ -1,25 +1,58 @@
 """What crosses the wire of the chat API, where it is ours; the rest of a chat body is vLLM's request model."""
 
-from typing import Any, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
-from core.records import Message
+from core.records import ALIAS, SIDES, Message
 
 _ID = Field(None, max_length=256)
+_Label = Annotated[str, StringConstraints(max_length=64)]
+_LabelValue = Annotated[str, StringConstraints(max_length=512)]
+
+
+def _encodable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """JSON can spell half a surrogate pair, which no record can hold."""
+    try:
+        json.dumps(messages, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it is not valid Unicode") from None
+    return messages
+
+
+Messages = Annotated[list[dict[str, Any]], Field(min_length=1), AfterValidator(_encodable)]
+"""OpenAI's messages; what may stand in them is for the engine's own request model to say."""
 
 
 class _Consent(BaseModel):
-    """The fields by which a caller says who rates and what may be kept."""
+    """The fields by which a caller says who rates, what may be kept and what for. None of them concerns the engine."""
 
     user: str | None = _ID
     safety_identifier: str | None = _ID
     store: bool | None = None
-    """False keeps no text and no token ids; None takes the deployment's default."""
+    """False keeps no text, no token ids and no metadata, and nothing is trained on."""
+    train: bool | None = None
+    """May what is kept be trained on? None: yes if the caller said `store`, else as the deployment does by default."""
+    metadata: dict[_Label, _LabelValue] | None = Field(None, max_length=16)
+    """The caller's own labels, within OpenAI's limits."""
 
     @property
     def rater(self) -> str | None:
         return self.safety_identifier or self.user
+
+    def may_train(self, *, by_default: bool) -> bool:
+        if self.store is False:
+            return False
+        return self.train if self.train is not None else bool(self.store) or by_default
 
 
 class ChatBody(_Consent):
@@ -28,8 +61,7 @@ class ChatBody(_Consent):
     model_config = ConfigDict(extra="allow")
 
     model: str
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    metadata: dict[str, str] | None = Field(None, max_length=16)
+    messages: Messages
 
     @property
     def text(self) -> list[Message] | None:
@@ -42,21 +74,39 @@ class ChatBody(_Consent):
 
 
 class ComparisonBody(_Consent):
-    """`POST /v1/comparisons`: one prompt, two blind answers. Default: two drafts of the live policy."""
+    """`POST /v1/comparisons`: one prompt, two to nine blind answers. Default: two drafts of the live policy."""
 
     model_config = ConfigDict(extra="forbid")
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
-    policies: tuple[str, str] | None = None
+    messages: Messages
+    n: int | None = Field(None, ge=2, le=len(SIDES))
+    """How many sides; None: as many as there are `policies`, else two."""
+    policies: list[str] | None = Field(None, min_length=2, max_length=len(SIDES))
+    """`assistant` or `assistant@vN`, one for each side, in any order: the server deals them out."""
+    stream: bool = False
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
-    """The second policy samples with `seed + 1`, so that one version twice still gives two drafts."""
+    """The second policy samples with `seed + 1` and so on, so that one version twice still gives two drafts."""
+
+    @property
+    def models(self) -> list[str]:
+        """One for each side."""
+        return self.policies or [ALIAS] * (self.n or 2)
+
+    @field_validator("policies")
+    @classmethod
+    def _one_for_each_side(cls, policies: list[str] | None, said: ValidationInfo) -> list[str] | None:
+        n = said.data.get("n")
+        if policies is not None and n is not None and n != len(policies):
+            raise ValueError(f"n is {n}, so {n} policies must be named")
+        return policies
 
 
 class Side(BaseModel):
-    side: Literal["a", "b"]
+    side: str
+    """`a`, `b`, … `i`."""
     content: str
     finish_reason: str | None
 
@@ -67,7 +117,30 @@ class ComparisonResponse(BaseModel):
     id: str
     object: Literal["comparison"] = "comparison"
     created: int
-    sides: tuple[Side, Side]
+    sides: list[Side]
+
+
+class ComparisonStarted(BaseModel):
+    """The first event of a streamed comparison: `{"id": "cmp_…", "sides": ["a", "b"]}`."""
+
+    id: str
+    object: Literal["comparison"] = "comparison"
+    created: int
+    sides: list[str]
+
+
+class SideDelta(BaseModel):
+    """More words of one side: `{"side": "a", "delta": " A dog"}`."""
+
+    side: str
+    delta: str
+
+
+class SideFinished(BaseModel):
+    """The end of one side: `{"side": "a", "finish_reason": "stop"}`."""
+
+    side: str
+    finish_reason: str | None
 
 
 class Model(BaseModel):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from core.adapters import base_shapes
 from feedback import snapshot as snapshots
-from feedback.snapshot import Snapshot
+from feedback.snapshot import DemonstrationRow, PairRow, Snapshot, ThumbRow
 from training import gate, program
 from training.gate import Evaluation
 from training.program import Skipped
@@ -77,8 +77,11 @@ def measure_and_decide(options: argparse.Namespace) -> None:
 
 def ai_rows(snapshot: Snapshot, judge_folds: Sequence[str]) -> dict[str, int]:
     """What AI raters had to do with it: fields of `Evaluation`."""
-    votes = [*snapshot.pairs, *snapshot.thumbs]
-    policy = [row.rater_kind for row in votes if row.trains_policy]
+    taught: list[PairRow | ThumbRow | DemonstrationRow]
+    taught = [*snapshot.pairs, *snapshot.thumbs, *snapshot.demonstrations]
+    policy = [row.rater_kind for row in taught if row.trains_policy]
+    pairs = [row for row in snapshot.pairs if not row.ranked]  # a ranking is one vote
+    votes = [*pairs, *snapshot.thumbs, *snapshot.rankings, *snapshot.ratings]
     return {
         "ai_policy_rows": sum(kind != "human" for kind in policy),
         "ai_self_policy_rows": policy.count("ai_self"),

@@ -1,8 +1,8 @@
 """python -m training.sft: demonstrations → an adapter, by supervised fine-tuning.
 
-With --from-best-of the demonstrations are made: of N answers of the policy to each prompt the one that a reward model
-likes most (rejection sampling). Writes OUT/adapter_model.safetensors (float32), adapter_config.json, metrics.jsonl,
-config.json.
+Demonstrations are a file's, or the corrections that raters made of served answers. With --from-best-of they are made:
+of N answers of the policy to each prompt the one that a reward model likes most (rejection sampling). Writes
+OUT/adapter_model.safetensors (float32), adapter_config.json, metrics.jsonl, config.json.
 """
 
 import argparse
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    data = "a file of messages; with --from-best-of, a snapshot or a file of prompts (.jsonl, .parquet)"
+    data = "a snapshot or a file of messages; with --from-best-of, of prompts (.jsonl, .parquet)"
     arguments = program.policy_parser("sft", __doc__, data=data, reference=None)
     arguments.add_argument(
         "--from-best-of", type=program.several, metavar="N", help="imitate the best of N own answers to each prompt"
@@ -28,31 +28,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = program.parse(arguments, argv)
     if (options.from_best_of is None) != (options.reward is None):
         raise UsageError("--from-best-of and --reward go together: one draws answers, the other chooses.")
-    if options.from_best_of is None and options.data.is_dir():
-        raise UsageError("A snapshot holds no demonstrations: --data takes a file of messages, or add --from-best-of.")
     train(options)
 
 
 def train(options: argparse.Namespace) -> None:
     """The whole program: read or make demonstrations, refuse too few, fit, write."""
     program.prepare(options.recipe)
-    from training import data, rollout_inputs, sft_fit, sources  # torch: only now, when the arguments are right
+    from training import data, rollout_inputs, sft_fit  # torch: only now, when the arguments are right
     from training.job import begin
 
     reward = rollout_inputs.digests(options.reward) if options.reward is not None else None
     job = begin("sft", options, from_best_of=options.from_best_of, reward=reward)
     recipe = job.recipe
     job.add_policy(sft_fit.POLICY, sft_fit.REFERENCE)
-    if job.encoder is not None and options.from_best_of is None:
-        found = sources.demonstrations(job.data, job.encoder)
-    else:
-        found = _best_of_n(job, options)
+    found = _given(job) if options.from_best_of is None else _best_of_n(job, options)
     rows, dropped = data.usable_texts(found, max_length=recipe.max_length)
     if len(rows) < recipe.min_policy_rows:
         raise Skipped(f"{len(rows)} usable demonstrations; the recipe asks for {recipe.min_policy_rows}")
     sft_fit.fit(job.base, rows, recipe, seed=recipe.seed, reference=None, out=job.out, checkpoint=job.checkpoint)
     job.base.save(sft_fit.POLICY, job.out)
     job.finish(precision=job.base.precision, demonstrations=len(rows), dropped=dropped)
+
+
+def _given(job: "Job") -> "list[Demonstration]":
+    """Those of `--data`: raters' corrections, or a file."""
+    from training import sources
+    from training.encoder import Encoder
+
+    base = job.base
+    encoder = job.encoder or Encoder(job.base_directory, base.eos_ids, window=base.context_length)
+    return sources.policy_demonstrations(job.data, encoder)
 
 
 def _best_of_n(job: "Job", options: argparse.Namespace) -> "list[Demonstration]":

@@ -14,7 +14,8 @@ base's chat template. In a preference without "prompt" the messages that both si
 assistant message is the completion; what stands before it is the prompt, and is not trained on.
 
 Rankings and ratings are for the reward model, whose files may mix the first four formats: each row is a vote.
-A snapshot's rows keep the ids that the engine sampled; text is encoded (training/encoder.py).
+A snapshot's rows keep the ids that the engine sampled; text, and with it what a rater wrote, is encoded
+(training/encoder.py).
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from core.errors import UsageError
 from feedback import snapshot as snapshots
-from feedback.snapshot import PairRow, ThumbRow
+from feedback.snapshot import DemonstrationRow, PairRow, RankingRow, RatingRow, ThumbRow
 from training.data import Demonstration, Pair, Text, Thumb
 from training.encoder import Encoder
 from training.reward_rows import Ranking, Rating, Vote, texts_of
@@ -55,7 +56,8 @@ _TEXTS = ("prompt", "chosen", "rejected", "completion", "messages")
 
 
 def policy_pairs(data: Path, encoder: Encoder | None) -> list[Pair]:
-    """What may train the policy: of a snapshot the rows that it names, of a file all that are no ties."""
+    """What may train the policy: of a snapshot the rows that it names, with the pairs of rankings; of a file all that
+    are no ties."""
     if encoder is None:
         return [stored(row) for row in snapshots.read(data).pairs if row.trains_policy and not row.tie]
     return [pair for pair in preferences(data, encoder) if not pair.tie]
@@ -70,19 +72,25 @@ def reward_votes(data: Path, encoder: Encoder | None) -> list[Vote]:
     """
     if encoder is None:
         snapshot = snapshots.read(data)
-        return [_stored_vote(row) for row in (*snapshot.pairs, *snapshot.thumbs)]
+        pairs = [row for row in snapshot.pairs if not row.ranked]  # a ranking is one vote
+        rows: list[PairRow | ThumbRow | RankingRow | RatingRow]
+        rows = [*pairs, *snapshot.thumbs, *snapshot.rankings, *snapshot.ratings]
+        return [_stored_vote(row) for row in rows]
     return _each(data, "reward", lambda row: _vote(row, encoder))
 
 
-def _stored_vote(row: PairRow | ThumbRow) -> Vote:
-    is_pair = isinstance(row, PairRow)
-    return Vote(
-        row=stored(row) if is_pair else _stored_thumb(row),
-        id=row.feedback_id,
-        rater_kind=row.rater_kind,
-        fold=row.fold,
-        version=max(row.chosen_version, row.rejected_version) if is_pair else row.version,
-    )
+def _stored_vote(row: PairRow | ThumbRow | RankingRow | RatingRow) -> Vote:
+    found: Pair | Thumb | Ranking | Rating
+    match row:
+        case PairRow():
+            found, version = stored(row), max(row.chosen_version, row.rejected_version)
+        case RankingRow():
+            found, version = _stored_ranking(row), max(row.versions)
+        case ThumbRow():
+            found, version = _stored_thumb(row), row.version
+        case RatingRow():
+            found, version = _stored_rating(row), row.version
+    return Vote(row=found, id=row.feedback_id, rater_kind=row.rater_kind, fold=row.fold, version=version)
 
 
 def _vote(row: Row, encoder: Encoder) -> Vote:
@@ -132,9 +140,42 @@ def policy_thumbs(data: Path, encoder: Encoder | None) -> list[Thumb]:
     return thumbs(data, encoder)
 
 
+def policy_demonstrations(data: Path, encoder: Encoder) -> list[Demonstration]:
+    """What may train the policy: of a snapshot the edited answers that it names, behind the prompt's ids as they were
+    served; of a file all.
+
+    Raises:
+        UsageError: the file cannot be read, or a row is no demonstration; names the row.
+    """
+    if not data.is_dir():
+        return demonstrations(data, encoder)
+    rows = snapshots.read(data).demonstrations
+    return [_stored_demonstration(row, encoder) for row in rows if row.trains_policy]
+
+
+def _stored_demonstration(row: DemonstrationRow, encoder: Encoder) -> Demonstration:
+    try:
+        text = encoder.text(json.loads(row.prompt), [{"role": "assistant", "content": row.text}])
+    except ValueError as error:
+        raise UsageError(f"The correction {row.feedback_id} cannot be encoded: {error}.") from None
+    served = Text(prompt=list(row.prompt_token_ids), completion=text.completion)
+    return Demonstration(text=served, weight=row.weight)
+
+
 def _stored_thumb(row: ThumbRow) -> Thumb:
     text = Text(prompt=list(row.prompt_token_ids), completion=list(row.completion_token_ids))
     return Thumb(text=text, up=row.up, weight=row.weight)
+
+
+def _stored_rating(row: RatingRow) -> Rating:
+    text = Text(prompt=list(row.prompt_token_ids), completion=list(row.completion_token_ids))
+    return Rating(text=text, stars=row.stars, weight=row.weight)
+
+
+def _stored_ranking(row: RankingRow) -> Ranking:
+    prompt = list(row.prompt_token_ids)
+    texts = [Text(prompt=prompt, completion=list(ids)) for ids in row.completion_token_ids]
+    return Ranking(texts=texts, ranks=list(row.ranks), weight=row.weight)
 
 
 def stored(row: PairRow) -> Pair:

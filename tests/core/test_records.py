@@ -17,6 +17,8 @@ from core.records import (
     Message,
     PolicyVersion,
     ProbeSequence,
+    RaterEvent,
+    RaterTask,
     Record,
     RegistryState,
     Run,
@@ -44,7 +46,15 @@ EXAMPLES: list[Record] = [
         assignment="live",
         rater="user-7",
     ),
-    Comparison(id="cmp_1", created=1.5, a="chatcmpl-1", b="chatcmpl-2", policy_versions=(3, 2), swapped=True),
+    Comparison(
+        id="cmp_1",
+        created=1.5,
+        completion_ids=["chatcmpl-1", "chatcmpl-2", "chatcmpl-3"],
+        policy_versions=[3, 2, 2],
+        order=[2, 0, 1],
+        asked="active",
+        propensity=0.25,
+    ),
     Target(type="completion", id="chatcmpl-41ab", choice_index=1),
     Feedback(
         id="fb_1",
@@ -55,6 +65,40 @@ EXAMPLES: list[Record] = [
         policy_versions=[3, 2],
         completion_ids=["chatcmpl-1", "chatcmpl-2"],
         train=True,
+    ),
+    Feedback(
+        id="fb_2",
+        revision=3,
+        withdrawn=True,
+        target=Target(type="comparison", id="cmp_2"),
+        kind="ranking",
+        value=[["b"], ["a", "c"]],
+        reasons=["clear"],
+        comment="naïve",
+        metadata={"page": "7"},
+        rater="user-7",
+        source="task",
+        created_at=1790000003.123456,
+        occurred_at=1790000001.5,
+        supersedes="fb_1",
+        policy_versions=[3, 2, 2],
+        completion_ids=["chatcmpl-1", "chatcmpl-2", "chatcmpl-3"],
+        train=False,
+    ),
+    RaterEvent(rater="user-7", action="consent", train=False, actor="api", created_at=1790000100.25),
+    RaterTask(
+        id="task_1",
+        external_id="gold-7",
+        kind="rank",
+        target=Target(type="comparison", id="cmp_2"),
+        instructions="Prefer what is *true*.",
+        overlap=3,
+        gold=[["b"], ["a", "c"]],
+        priority=-2,
+        asked="active",
+        propensity=0.31,
+        created=1790000000.25,
+        deadline=1790604800.25,
     ),
     SnapshotManifest(
         id="5d41",
@@ -120,6 +164,34 @@ def test_records_are_frozen_and_know_their_fields(example):
         setattr(example, name, 0)
     with pytest.raises(ValidationError):
         kind.model_validate(example.model_dump(by_alias=True) | {"unheard_of": 1})
+
+
+def test_feedback_of_the_first_schema_is_read():
+    """An event from before there were revisions is revision 1, by a person, and stands."""
+    old = (
+        '{"schema":1,"id":"fb_1","target":{"schema":1,"type":"completion","id":"chatcmpl-1","choice_index":0},'
+        '"kind":"thumb","value":-1,"rater":null,"created_at":1.5,"supersedes":null,"policy_versions":[0],'
+        '"completion_ids":["chatcmpl-1"],"train":true,"comment":null}'
+    )
+    event = Feedback.model_validate_json(old)
+    assert (event.schema_version, event.revision, event.withdrawn, event.value) == (1, 1, False, -1)
+    assert (event.rater_kind, event.source, event.reasons, event.metadata) == ("human", "api", [], {})
+
+
+def test_outline_is_the_record_without_its_bulk():
+    """What a vote needs, in the record's own shape, however long the prompt."""
+    record = next(example for example in EXAMPLES if isinstance(example, CompletionRecord))
+    longer = record.model_copy(update={"prompt_token_ids": [1] * 10_000})
+    expected = '{"choices":[{"index":0}],"sampling":{},"policy_version":3,"rater":"user-7","train":true,'
+    assert longer.outline() == record.outline() == expected + '"comparison_id":null}'
+
+
+@pytest.mark.parametrize("value", [True, 1.5, None, [["a"], [1]], {"a": 1}])
+def test_value_is_of_no_other_type(value):
+    """A value is a whole number, a text or groups of sides, and nothing is converted."""
+    example = next(example for example in EXAMPLES if isinstance(example, Feedback))
+    with pytest.raises(ValidationError):
+        Feedback.model_validate(example.model_dump(by_alias=True) | {"value": value})
 
 
 def test_run_is_read_from_the_strings_of_its_hash():

@@ -1,5 +1,7 @@
 """The registry in a real Redis: exactly one version is live, and no change goes unrecorded."""
 
+import asyncio
+
 import pytest
 import redis
 from hypothesis import settings as hypothesis_settings
@@ -9,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 from core import keys, registry
 from core.errors import Conflict, UsageError
 from core.records import Check, GateReport, PolicyState, PolicyVersion, Verdict
-from core.redis import script
+from core.redis import connect_async, script
 
 
 def policy(parent: int | None, **given: object) -> PolicyVersion:
@@ -55,6 +57,24 @@ def test_version_zero_is_registered_once(client):
     assert (zero.version, zero.adapter_sha256, zero.state) == (0, "00", PolicyState.LIVE)
     state = registry.state(client)
     assert (state.generation, state.live, state.previous, state.next_version) == (1, 0, None, 1)
+
+
+def test_what_versions_were_trained_on(client, redis_server):
+    """Read without the gate reports: the state of each version, and its snapshot; none of version 0."""
+    publish(client, run="r", parent=0, live=0, verdict=Verdict.FAIL)
+    client.hset(keys.run("s"), mapping={"state": "running", "attempt": 1})
+    registry.publish(client, policy(0, run="s", snapshot="5d41"), gate(Verdict.PASS, 0), run="s", attempt=1)
+
+    async def read() -> tuple[dict[int, PolicyState], dict[int, str | None], dict[int, str | None]]:
+        asynchronous = connect_async(redis_server)
+        states = await registry.states(asynchronous)
+        found = await registry.snapshots_of(asynchronous, sorted(states)), await registry.snapshots_of(asynchronous, [])
+        await asynchronous.aclose()
+        return states, *found
+
+    states, snapshots, nothing = asyncio.run(read())
+    assert states == {0: PolicyState.PREVIOUS, 1: PolicyState.REJECTED, 2: PolicyState.LIVE}
+    assert (snapshots, nothing) == ({0: None, 1: None, 2: "5d41"}, {})
 
 
 def test_passed_candidate_goes_live_with_its_whole_record(client):

@@ -35,6 +35,7 @@ def test_variables_have_our_prefix_but_for_the_well_known(monkeypatch):
         ("PLUMBLINE_LEASE_S", "0"),
         ("PLUMBLINE_TRAIN_BY_DEFAULT", "maybe"),
         ("PLUMBLINE_MAX_BODY_BYTES", "1"),
+        ("PLUMBLINE_ARCHIVE_AFTER_S", "0"),
     ],
 )
 def test_wrong_value_is_one_line_that_names_the_variable(monkeypatch, name, value):

@@ -32,6 +32,7 @@ def stack(small_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         PLUMBLINE_MIN_VOTES=str(MIN_VOTES),
         PLUMBLINE_CHECK_INTERVAL_S="2",
         PLUMBLINE_LEASE_S="10",
+        PLUMBLINE_MIN_READING_S="0",
     )
     try:
         running.start()

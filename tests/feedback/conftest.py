@@ -1,6 +1,7 @@
 """What serving would have left in Redis, written directly, and the feedback API over a real Redis."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -9,8 +10,12 @@ from fastapi.testclient import TestClient
 
 import feedback.app
 from core import http, keys
-from core.records import Choice, Comparison, CompletionRecord, CompletionState, Message
+from core.records import SIDES, Choice, Comparison, CompletionRecord, CompletionState, Feedback, Message
 from core.settings import Settings
+from feedback import archiving, store
+from feedback.archive import Archive
+from feedback.archiving import Moved
+from tests.feedback.wire import PREFERENCE, RANKING, THUMB
 
 WINDOW_S = 3600
 
@@ -38,7 +43,7 @@ def put_completion(redis_client: redis.Redis) -> Callable[..., CompletionRecord]
     def put(identifier: str, **given: object) -> CompletionRecord:
         record = completion_record(identifier, **given)
         key = keys.completion(identifier)
-        redis_client.hset(key, mapping={"record": record.to_json(), "state": record.state})
+        redis_client.hset(key, mapping={"record": record.to_json(), "outline": record.outline(), "state": record.state})
         redis_client.expire(key, WINDOW_S)
         return record
 
@@ -47,20 +52,20 @@ def put_completion(redis_client: redis.Redis) -> Callable[..., CompletionRecord]
 
 @pytest.fixture
 def put_comparison(redis_client: redis.Redis, put_completion: Callable[..., CompletionRecord]) -> Callable[..., str]:
-    """Two sides by versions 3 and 2, `chatcmpl-{name}-a` and `-b`, and the comparison `cmp_{name}` over them."""
+    """The comparison `cmp_{name}` over sides `chatcmpl-{name}-a`, `-b`, … by the given versions (else 3 and 2)."""
 
-    def put(name: str = "1", *, a: dict[str, object] | None = None, b: dict[str, object] | None = None) -> str:
-        identifier, versions = f"cmp_{name}", (3, 2)
-        for side, version, given in zip("ab", versions, (a, b), strict=True):
+    def put(name: str = "1", *, versions: tuple[int, ...] = (3, 2), **sides: dict[str, object]) -> str:
+        identifier = f"cmp_{name}"
+        ids = [f"chatcmpl-{name}-{side}" for side, _ in zip(SIDES, versions, strict=False)]
+        for side, version, completion_id in zip(SIDES, versions, ids, strict=False):
             defaults = {"policy_version": version, "assignment": "comparison", "comparison_id": identifier}
-            put_completion(f"chatcmpl-{name}-{side}", **(defaults | (given or {})))
+            put_completion(completion_id, **(defaults | sides.get(side, {})))
         record = Comparison(
             id=identifier,
             created=1790000000.0,
-            a=f"chatcmpl-{name}-a",
-            b=f"chatcmpl-{name}-b",
-            policy_versions=versions,
-            swapped=False,
+            completion_ids=ids,
+            policy_versions=list(versions),
+            order=list(range(len(versions))),
             rater="user-7",
         )
         redis_client.hset(keys.comparison(identifier), "record", record.to_json())
@@ -71,13 +76,19 @@ def put_comparison(redis_client: redis.Redis, put_completion: Callable[..., Comp
 
 
 @pytest.fixture
-def make_api() -> Iterator[Callable[[str], TestClient]]:
-    """The feedback API alone, over the Redis at a URL."""
+def logged(redis_client: redis.Redis) -> Callable[[], list[Feedback]]:
+    """The votes in the log, every revision, oldest first."""
+    return lambda: [vote.feedback for vote in store.log(redis_client)[0]]
+
+
+@pytest.fixture
+def make_api(tmp_path: Path) -> Iterator[Callable[[str], TestClient]]:
+    """The feedback API alone, over the Redis at a URL; its artifacts lie in the test's directory."""
     clients: list[TestClient] = []
 
     def make(redis_url: str) -> TestClient:
         app = FastAPI()
-        settings = Settings(feedback_window_s=WINDOW_S)
+        settings = Settings(feedback_window_s=WINDOW_S, artifacts_url=str(tmp_path))
         http.install(app, max_body_bytes=settings.max_body_bytes)
         feedback.app.attach(app, redis_url, settings)
         client = TestClient(app).__enter__()
@@ -93,3 +104,66 @@ def make_api() -> Iterator[Callable[[str], TestClient]]:
 def api(redis_server: str, redis_client: redis.Redis, make_api: Callable[[str], TestClient]) -> TestClient:
     """The feedback API over the emptied test Redis."""
     return make_api(redis_server)
+
+
+# --- the archive ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    return Archive(tmp_path)
+
+
+@pytest.fixture
+def move(redis_client: redis.Redis, archive: Archive) -> Callable[..., Moved]:
+    """Archives all that there is, a few entries a partition, until nothing moves any more."""
+
+    def work(most: int = 2) -> Moved:
+        copied = trimmed = 0
+        while (moved := archiving.run(redis_client, archive, most=most, copy_after_s=0, keep_s=0)) != Moved():
+            assert moved is not None
+            copied, trimmed = copied + moved.copied, trimmed + moved.trimmed
+        return Moved(copied=copied, trimmed=trimmed)
+
+    return work
+
+
+@pytest.fixture
+def expire(redis_client: redis.Redis) -> Callable[[], None]:
+    """The feedback window of everything is over."""
+
+    def work() -> None:
+        for key in (*redis_client.keys(keys.completion("*")), *redis_client.keys(keys.comparison("*"))):
+            redis_client.delete(key)
+
+    return work
+
+
+@pytest.fixture
+def give(api: TestClient) -> Callable[..., str]:
+    """Gives a thumb, unless it is told otherwise, and returns its id."""
+
+    def send(**said: object) -> str:
+        response = api.post("/v1/feedback", json=THUMB | said)
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    return send
+
+
+@pytest.fixture
+def varied(
+    api: TestClient, give: Callable[..., str], put_completion: Callable[..., object], put_comparison: Callable[..., str]
+) -> list[str]:
+    """Six votes of most kinds in nine entries: one is revised, one superseded, one withdrawn, and somebody consents."""
+    put_completion("chatcmpl-1")
+    put_comparison("1")
+    put_comparison("2", versions=(3, 2, 1, 0))
+    votes = [give(rater={"id": "p"}), give(rater={"id": "p"}, value=-1)]
+    api.post("/v1/raters/p/consent", json={"train": False})
+    votes += [give(kind="rating", value=4), give(**PREFERENCE)]
+    votes.append(give(**RANKING | {"target": {"type": "comparison", "id": "cmp_2"}}))
+    api.patch(f"/v1/feedback/{votes[2]}", json={"value": 5, "comment": "better"})
+    votes.append(give(kind="comment", value="Odd.", rater={"id": "q"}))
+    api.delete(f"/v1/feedback/{votes[5]}")
+    return votes

@@ -1,4 +1,4 @@
-"""POST /v1/feedback as a client sees it, over a real Redis."""
+"""Giving feedback as a client sees it, over a real Redis: POST /v1/feedback."""
 
 import json
 import socket
@@ -9,28 +9,13 @@ from pathlib import Path
 import pytest
 import redis
 from fastapi.testclient import TestClient
-from httpx import Response
 
 from core import keys
 from core.records import Choice, Feedback
-
-THUMB = {"target": {"type": "completion", "id": "chatcmpl-1"}, "kind": "thumb", "value": 1}
-PREFERENCE = {"target": {"type": "comparison", "id": "cmp_1"}, "kind": "preference", "value": "a"}
+from tests.feedback.wire import COMPARISON, COMPLETION, PREFERENCE, RANKING, THUMB, error_of
 
 
-def logged(client: redis.Redis) -> list[Feedback]:
-    return [Feedback.model_validate_json(fields["event"]) for _, fields in client.xrange(keys.FEEDBACK)]
-
-
-def error_of(response: Response) -> tuple[int, str | None, str | None]:
-    """Status, code and param; nothing but OpenAI's error shape passes."""
-    assert set(response.json()) == {"error"}
-    error = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    return response.status_code, error["code"], error["param"]
-
-
-def test_thumb_is_stored_with_what_our_own_record_says(api, redis_client, put_completion):
+def test_thumb_is_stored_with_what_our_own_record_says(api, redis_client, put_completion, logged):
     """A new vote is 201; version, rater and consent come from the completion's record, the time from Redis."""
     put_completion("chatcmpl-1", policy_version=3)
     before = float(".".join(map(str, redis_client.time())))
@@ -41,37 +26,37 @@ def test_thumb_is_stored_with_what_our_own_record_says(api, redis_client, put_co
     assert (body["object"], body["kind"], body["value"], body["status"]) == ("feedback", "thumb", 1, "active")
     assert body["target"] == {"type": "completion", "id": "chatcmpl-1", "choice_index": 0}
     assert (body["policy_versions"], body["supersedes"], body["trainable"]) == (["assistant@v3"], None, True)
-    (event,) = logged(redis_client)
+    (event,) = logged()
     assert (event.id, event.rater, event.train, event.policy_versions) == (body["id"], "user-7", True, [3])
     assert (event.completion_ids, event.comment) == (["chatcmpl-1"], "naïve \u0000 ✓ /")
     assert 0 <= event.created_at - int(before) < 5
     assert redis_client.hgetall(keys.FEEDBACK_COUNTS) == {"thumb": "1"}
 
 
-def test_same_vote_twice_is_one_vote(api, redis_client, put_completion):
+def test_same_vote_twice_is_one_vote(api, redis_client, put_completion, logged):
     """The same natural key and value again is a 200 with the first vote."""
     put_completion("chatcmpl-1")
     first, second = (api.post("/v1/feedback", json=THUMB) for _ in range(2))
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json() == second.json()
-    assert len(logged(redis_client)) == 1
+    assert len(logged()) == 1
 
 
-def test_changed_mind_supersedes_and_keeps_history(api, redis_client, put_completion):
+def test_changed_mind_supersedes_and_keeps_history(api, redis_client, put_completion, logged):
     """1, -1, 1 are three events, each superseding the one before."""
     put_completion("chatcmpl-1")
     bodies = [api.post("/v1/feedback", json=THUMB | {"value": value}).json() for value in (1, -1, 1)]
     assert [body["supersedes"] for body in bodies] == [None, bodies[0]["id"], bodies[1]["id"]]
-    assert [event.id for event in logged(redis_client)] == [body["id"] for body in bodies]
+    assert [event.id for event in logged()] == [body["id"] for body in bodies]
 
 
-def test_raters_vote_apart(api, redis_client, put_completion):
+def test_raters_vote_apart(api, redis_client, put_completion, logged):
     """Two raters and nobody in particular each have their own vote; a colon in an id cannot forge another's key."""
     put_completion("chatcmpl-1", rater=None)
     raters = [None, {"id": "user-1"}, {"id": "user-1:0"}]
     statuses = [api.post("/v1/feedback", json=THUMB | {"rater": rater}).status_code for rater in raters]
     assert statuses == [201, 201, 201]
-    assert [event.rater for event in logged(redis_client)] == [None, "user-1", "user-1:0"]
+    assert [event.rater for event in logged()] == [None, "user-1", "user-1:0"]
 
 
 def test_choices_are_voted_on_apart(api, put_completion):
@@ -101,34 +86,34 @@ def test_vote_on_unfinished_completion_may_be_retried(api, redis_client, put_com
 
 
 @pytest.mark.parametrize("state", ["aborted", "failed"])
-def test_vote_on_cut_off_completion(api, redis_client, put_completion, state):
+def test_vote_on_cut_off_completion(api, redis_client, put_completion, state, logged):
     """An answer that the user cut off, or that failed, cannot be voted on."""
     put_completion("chatcmpl-1", state=state)
     assert error_of(api.post("/v1/feedback", json=THUMB)) == (400, "target_not_votable", "target")
-    assert logged(redis_client) == []
+    assert logged() == []
 
 
-def test_comparison_vote_reveals(api, redis_client, put_comparison):
+def test_comparison_vote_reveals(api, redis_client, put_comparison, logged):
     """The 201 of a comparison names both versions; the same vote again is 200 with the same reveal."""
     put_comparison()
     first, again = (api.post("/v1/feedback", json=PREFERENCE) for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["reveal"] == {"a": "assistant@v3", "b": "assistant@v2"}
     assert first.json() == again.json()
-    (event,) = logged(redis_client)
+    (event,) = logged()
     assert (event.completion_ids, event.policy_versions) == (["chatcmpl-1-a", "chatcmpl-1-b"], [3, 2])
     assert redis_client.hget(keys.comparison("cmp_1"), "revealed") == event.id
 
 
 @pytest.mark.parametrize("second", [{"value": "b"}, {"value": "a", "rater": {"id": "someone-else"}}])
-def test_no_second_vote_after_the_reveal(api, redis_client, put_comparison, second):
+def test_no_second_vote_after_the_reveal(api, redis_client, put_comparison, second, logged):
     """After the reveal a different vote, or another rater's, is not blind: 409 already_revealed, never retried."""
     put_comparison()
     api.post("/v1/feedback", json=PREFERENCE)
     response = api.post("/v1/feedback", json=PREFERENCE | second)
     assert error_of(response) == (409, "already_revealed", None)
     assert response.headers["x-should-retry"] == "false"
-    assert len(logged(redis_client)) == 1
+    assert len(logged()) == 1
 
 
 @pytest.mark.parametrize(
@@ -160,14 +145,14 @@ def test_side_of_a_blind_comparison_is_no_target_until_revealed(api, put_compari
     assert api.post("/v1/feedback", json=thumb).status_code == 201
 
 
-def test_consent_of_every_side_counts(api, redis_client, put_comparison):
+def test_consent_of_every_side_counts(api, redis_client, put_comparison, logged):
     """One side without consent makes the vote untrainable; it is stored all the same."""
     put_comparison(b={"train": False})
     assert api.post("/v1/feedback", json=PREFERENCE).json()["trainable"] is False
-    assert [event.train for event in logged(redis_client)] == [False]
+    assert [event.train for event in logged()] == [False]
 
 
-def test_idempotency_key_replays_and_conflicts(api, redis_client, put_completion):
+def test_idempotency_key_replays_and_conflicts(api, redis_client, put_completion, logged):
     """One key, one body: the same again is 200 (also after a change of mind), another body is 409."""
     put_completion("chatcmpl-1")
     key = {"Idempotency-Key": "k-1"}
@@ -178,9 +163,18 @@ def test_idempotency_key_replays_and_conflicts(api, redis_client, put_completion
     api.post("/v1/feedback", json=THUMB | {"value": -1})
     replay = api.post("/v1/feedback", json=THUMB, headers=key)
     assert (replay.status_code, replay.json()) == (200, first.json() | {"status": "superseded"})
-    assert len(logged(redis_client)) == 2
+    assert len(logged()) == 2
     names = " ".join(redis_client.keys())
     assert "k-1" not in names
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_idempotency_key_has_a_length(api, put_completion, logged, key):
+    """A key that cannot be one is an error, not a vote without a key."""
+    put_completion("chatcmpl-1")
+    response = api.post("/v1/feedback", json=THUMB, headers={"Idempotency-Key": key})
+    assert error_of(response) == (400, None, "header.idempotency-key")
+    assert logged() == []
 
 
 @pytest.mark.parametrize(
@@ -191,7 +185,18 @@ def test_idempotency_key_replays_and_conflicts(api, redis_client, put_completion
         ({"value": "a"}, "value"),
         ({"value": None}, "value"),
         ({"kind": "preference"}, "kind"),
-        ({"kind": "rating"}, "kind"),
+        ({"kind": "rating", "value": 0}, "value"),
+        ({"kind": "vote"}, "kind"),
+        ({"value": True}, "value"),
+        ({"value": 1.5}, "value"),
+        ({"value": {"a": 1}}, "value"),
+        ({"value": [["a"], 1]}, "value"),
+        ({"id": "vote-1"}, "id"),
+        ({"reasons": ["x" * 65]}, "reasons"),
+        ({"metadata": {"x": "x" * 513}}, "metadata"),
+        ({"metadata": {"x": 1}}, "metadata.x"),
+        ({"occurred_at": "2999-01-01T00:00:00Z"}, "occurred_at"),
+        ({"occurred_at": "2026-01-01T00:00:00"}, "occurred_at"),
         ({"rater": {"id": ""}}, "rater.id"),
         ({"rater": {"id": "x" * 129}}, "rater.id"),
         ({"rater": {"name": "x"}}, "rater.id"),
@@ -201,11 +206,11 @@ def test_idempotency_key_replays_and_conflicts(api, redis_client, put_completion
         ({"target": {"type": "rollout", "id": "chatcmpl-1"}}, "target.type"),
     ],
 )
-def test_wrong_field_is_named(api, redis_client, put_completion, change, param):
+def test_wrong_field_is_named(api, redis_client, put_completion, change, param, logged):
     """Unknown fields and wrong values are 400 with the field in `param`, and nothing is stored."""
     put_completion("chatcmpl-1")
     assert error_of(api.post("/v1/feedback", json=THUMB | change)) == (400, None, param)
-    assert logged(redis_client) == []
+    assert logged() == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[" * 100_000, b"\xff\xfe", b'"vote"', b"null"])
@@ -250,7 +255,7 @@ def test_redis_hangs(make_api, tmp_path: Path):
     assert error_of(response) == (503, "storage_unavailable", None)
 
 
-def test_full_redis_stores_nothing(api, redis_client, put_completion):
+def test_full_redis_stores_nothing(api, redis_client, put_completion, logged):
     """At maxmemory a vote is 503 and leaves no trace; with memory again it is stored."""
     put_completion("chatcmpl-1")
     before = redis_client.hgetall(keys.completion("chatcmpl-1"))
@@ -260,7 +265,7 @@ def test_full_redis_stores_nothing(api, redis_client, put_completion):
     finally:
         redis_client.config_set("maxmemory", 0)
     assert redis_client.hgetall(keys.completion("chatcmpl-1")) == before
-    assert logged(redis_client) == []
+    assert logged() == []
     assert api.post("/v1/feedback", json=THUMB).status_code == 201
 
 
@@ -275,7 +280,7 @@ def test_read_only_redis(api, redis_client, put_completion):
 
 
 def test_hundred_identical_votes_at_once_are_one(
-    api: TestClient, redis_client: redis.Redis, put_comparison: Callable[..., str]
+    api: TestClient, redis_client: redis.Redis, put_comparison: Callable[..., str], logged: Callable[[], list[Feedback]]
 ):
     """100 concurrent identical votes: one is 201, all carry the same id, one event is stored."""
     put_comparison()
@@ -283,5 +288,161 @@ def test_hundred_identical_votes_at_once_are_one(
         responses = list(pool.map(lambda _: api.post("/v1/feedback", json=PREFERENCE), range(100)))
     assert sorted(response.status_code for response in responses) == [200] * 99 + [201]
     assert len({response.json()["id"] for response in responses}) == 1
-    assert len(logged(redis_client)) == 1
+    assert len(logged()) == 1
     assert redis_client.hget(keys.FEEDBACK_COUNTS, "preference") == "1"
+
+
+# --- kinds --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("rating", 4), ("correction", "A dog is a pet."), ("comment", "Too long."), ("flag", "safety")],
+)
+def test_every_kind_on_a_completion(api, put_completion, logged, kind, value):
+    """What is said is stored as it was said, with its reasons and labels."""
+    put_completion("chatcmpl-1")
+    extras = {"reasons": ["wrong", "äöü"], "comment": "see above", "metadata": {"page": "7"}}
+    said = {"target": COMPLETION, "kind": kind, "value": value, "occurred_at": "2026-01-01T12:00:00+01:00"}
+    response = api.post("/v1/feedback", json=said | extras)
+    assert response.status_code == 201
+    body = response.json()
+    assert {name: body[name] for name in extras} == extras
+    assert (body["value"], body["revision"], body["source"]) == (value, 1, "api")
+    assert body["occurred_at"] == "2026-01-01T11:00:00Z"
+    assert response.headers["etag"] == '"1"'
+    (event,) = logged()
+    assert (event.kind, event.value, event.reasons, event.comment) == (kind, value, ["wrong", "äöü"], "see above")
+    assert (event.metadata, event.occurred_at) == ({"page": "7"}, 1767265200.0)
+
+
+def test_kinds_stand_side_by_side(api, put_completion, logged):
+    """A thumb, a rating and a flag of one rater on one answer are three votes; each supersedes its own kind only."""
+    put_completion("chatcmpl-1")
+    said = [("thumb", -1), ("rating", 2), ("flag", "spam"), ("rating", 1)]
+    bodies = [api.post("/v1/feedback", json=THUMB | {"kind": kind, "value": value}).json() for kind, value in said]
+    assert [body["supersedes"] for body in bodies] == [None, None, None, bodies[1]["id"]]
+
+
+def test_correction_must_correct(api, put_completion, logged):
+    """The answer itself is no correction of it."""
+    put_completion("chatcmpl-1")
+    said = {"target": COMPLETION, "kind": "correction", "value": "text of chatcmpl-1"}
+    assert error_of(api.post("/v1/feedback", json=said)) == (400, None, "value")
+    assert logged() == []
+
+
+def test_ranking_of_four_sides_reveals(api, redis_client, put_comparison, logged):
+    """A ranking places every side, ties allowed; it names all policies, and then nobody else's vote is blind."""
+    put_comparison(versions=(3, 2, 3, 0))
+    first, again = (api.post("/v1/feedback", json=RANKING) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    names = {"a": "assistant@v3", "b": "assistant@v2", "c": "assistant@v3", "d": "assistant@v0"}
+    assert first.json()["reveal"] == names
+    assert first.json() == again.json()
+    (event,) = logged()
+    assert (event.value, event.policy_versions) == ([["b"], ["a", "d"], ["c"]], [3, 2, 3, 0])
+    assert event.completion_ids == [f"chatcmpl-1-{side}" for side in "abcd"]
+    other = api.post("/v1/feedback", json=RANKING | {"rater": {"id": "user-8"}})
+    assert error_of(other) == (409, "already_revealed", None)
+
+
+@pytest.mark.parametrize(
+    ("sides", "kind", "value", "param"),
+    [
+        (2, "ranking", [["a"], ["b"], ["c"]], "kind"),
+        (3, "preference", "a", "kind"),
+        (4, "ranking", [["a"], ["b"], ["c"]], "value"),
+        (3, "ranking", [["a"], ["b"], ["c"], ["d"]], "value"),
+    ],
+)
+def test_kind_fits_the_number_of_sides(api, put_comparison, logged, sides, kind, value, param):
+    """Two sides take a preference, more a ranking of exactly these."""
+    put_comparison(versions=(3,) * sides)
+    said = {"target": COMPARISON, "kind": kind, "value": value}
+    assert error_of(api.post("/v1/feedback", json=said)) == (400, None, param)
+    assert logged() == []
+
+
+@pytest.mark.parametrize("kind", ["comment", "flag"])
+def test_comment_and_flag_leave_a_comparison_blind(api, redis_client, put_comparison, kind):
+    """They may come before the vote, reveal nothing, and tell of policies only after it."""
+    put_comparison()
+    said = {"target": COMPARISON, "kind": kind, "value": "other"}
+    before = api.post("/v1/feedback", json=said)
+    assert before.status_code == 201
+    assert "reveal" not in before.json()
+    assert "assistant@v" not in before.text
+    assert redis_client.hget(keys.comparison("cmp_1"), "revealed") is None
+    assert api.post("/v1/feedback", json=PREFERENCE).status_code == 201
+    after = api.post("/v1/feedback", json=said)
+    assert (after.status_code, after.json()["reveal"]) == (200, {"a": "assistant@v3", "b": "assistant@v2"})
+
+
+# --- repeats ------------------------------------------------------------------------------------------------------
+
+
+def test_repeat_that_leaves_something_out_is_a_replay(api, put_completion, logged):
+    """A page that sends the thumb again does not know the comment any more: the comment stays."""
+    put_completion("chatcmpl-1")
+    first = api.post("/v1/feedback", json=THUMB | {"comment": "because", "reasons": ["clear"]})
+    again = api.post("/v1/feedback", json=THUMB)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert len(logged()) == 1
+
+
+@pytest.mark.parametrize("more", [{"comment": "because"}, {"reasons": ["clear"]}, {"metadata": {"page": "7"}}])
+def test_repeat_that_says_more_is_not_lost(api, put_comparison, more):
+    """The same value with something new supersedes, even after the reveal: the choice is the same blind one."""
+    put_comparison()
+    first = api.post("/v1/feedback", json=PREFERENCE).json()
+    second = api.post("/v1/feedback", json=PREFERENCE | more)
+    assert (second.status_code, second.json()["supersedes"]) == (201, first["id"])
+    assert second.json() | more == second.json()
+
+
+def test_own_id_is_an_idempotency_key(api, put_completion, logged):
+    """The same id and body again is the same vote, also after a change of mind; another body is a conflict."""
+    put_completion("chatcmpl-1")
+    said = THUMB | {"id": "fb_mine-1"}
+    first = api.post("/v1/feedback", json=said)
+    assert (first.status_code, first.json()["id"]) == (201, "fb_mine-1")
+    conflict = api.post("/v1/feedback", json=said | {"value": -1})
+    assert error_of(conflict) == (409, "idempotency_conflict", None)
+    assert conflict.headers["x-should-retry"] == "false"
+    api.post("/v1/feedback", json=THUMB | {"value": -1})
+    replay = api.post("/v1/feedback", json=said)
+    assert (replay.status_code, replay.json()) == (200, first.json() | {"status": "superseded"})
+    assert len(logged()) == 2
+
+
+def test_own_id_of_a_repeated_vote_stays_a_key(api, put_completion, logged):
+    """An id that came with what stood already names no vote, but it is used up all the same."""
+    put_completion("chatcmpl-1")
+    first = api.post("/v1/feedback", json=THUMB).json()
+    again = api.post("/v1/feedback", json=THUMB | {"id": "fb_mine-1"})
+    assert (again.status_code, again.json()) == (200, first)
+    other = api.post("/v1/feedback", json=THUMB | {"id": "fb_mine-1", "value": -1})
+    assert error_of(other) == (409, "idempotency_conflict", None)
+
+
+def test_own_id_is_taken_for_ever(api, redis_client, put_completion):
+    """When the idempotency window is over, a used id is a conflict rather than a second vote."""
+    put_completion("chatcmpl-1")
+    api.post("/v1/feedback", json=THUMB | {"id": "fb_mine-1"})
+    for key in redis_client.keys(keys.idempotency("*")):
+        redis_client.delete(key)
+    again = api.post("/v1/feedback", json=THUMB | {"id": "fb_mine-1"})
+    assert error_of(again) == (409, "idempotency_conflict", None)
+
+
+def test_fifty_different_raters_at_once_are_fifty(api, redis_client, put_completion, logged):
+    """No vote of a crowd is lost or mixed up."""
+    put_completion("chatcmpl-1")
+    raters = [f"user-{number}" for number in range(50)]
+    with ThreadPoolExecutor(16) as pool:
+        said = [THUMB | {"rater": {"id": rater}} for rater in raters]
+        responses = list(pool.map(lambda body: api.post("/v1/feedback", json=body), said))
+    assert [response.status_code for response in responses] == [201] * 50
+    assert sorted(event.rater for event in logged()) == sorted(raters)
+    assert redis_client.hget(keys.FEEDBACK_COUNTS, "thumb") == "50"

@@ -2,7 +2,9 @@
 
 import dataclasses
 import hashlib
+import json
 import random
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +12,22 @@ import pytest
 from core.errors import UsageError
 from core.records import Message
 from feedback import snapshot
-from feedback.snapshot import PairRow, PromptRow, Snapshot, ThumbRow, cluster_of, content_id, fold_of
+from feedback.rows import TABLES, Row, canonical
+from feedback.snapshot import (
+    DemonstrationRow,
+    PairRow,
+    PromptRow,
+    RankingRow,
+    RatingRow,
+    Snapshot,
+    ThumbRow,
+    Writer,
+    cluster_of,
+    content_id,
+    fold_of,
+)
+
+COMMON = {"cluster": "c", "prompt": "[]", "prompt_token_ids": [1, 2], "weight": 0.5, "rater": "ab"}
 
 
 def pair(index: int, **given: object) -> PairRow:
@@ -60,10 +77,52 @@ def prompt(index: int) -> PromptRow:
     return PromptRow(cluster=f"c{index}", fold="judge", prompt="[]", prompt_token_ids=[1])
 
 
+def ranking(index: int, **given: object) -> RankingRow:
+    fields = COMMON | {
+        "feedback_id": f"fb_r{index}",
+        "comparison_id": f"cmp_r{index}",
+        "created_at": 1790000000.75 + index,
+        "fold": "judge",
+        "completion_token_ids": [[70, 4], [71, 4], []],
+        "completion_texts": ["a pet", "a fish", ""],
+        "versions": [0, 1, 0],
+        "ranks": [1, 2, 2],
+    }
+    return RankingRow(**(fields | given))
+
+
+def rating(index: int, **given: object) -> RatingRow:
+    fields = COMMON | {
+        "feedback_id": f"fb_s{index}",
+        "completion_id": f"chatcmpl-{index}",
+        "created_at": 1790000000.25 + index,
+        "fold": "test",
+        "completion_token_ids": [70, 4],
+        "completion_text": "a pet",
+        "version": 0,
+        "stars": 4,
+    }
+    return RatingRow(**(fields | given))
+
+
+def demonstration(index: int, **given: object) -> DemonstrationRow:
+    fields = COMMON | {
+        "feedback_id": f"fb_d{index}",
+        "completion_id": f"chatcmpl-{index}",
+        "created_at": 1790000000.3 + index,
+        "fold": "optimize",
+        "text": "a pet\u2028that barks",
+        "version": 0,
+        "trains_policy": True,
+    }
+    return DemonstrationRow(**(fields | given))
+
+
 FOUR_PAIRS, TWO_THUMBS, ONE_PROMPT = [pair(index) for index in range(4)], [thumb(0), thumb(1)], [prompt(0)]
+OTHERS = {"rankings": [ranking(0)], "ratings": [rating(0), rating(1)], "demonstrations": [demonstration(0)]}
 
 
-def write(parent, pairs=FOUR_PAIRS, thumbs=TWO_THUMBS, prompts=ONE_PROMPT, **given: object) -> Snapshot:
+def facts(**given: object) -> dict[str, object]:
     fields = {
         "created": 1.0,
         "last_event": "9-0",
@@ -72,26 +131,32 @@ def write(parent, pairs=FOUR_PAIRS, thumbs=TWO_THUMBS, prompts=ONE_PROMPT, **giv
         "base_sha256": "b",
         "tokenizer_sha256": "t",
     }
-    return snapshot.write(parent, pairs=pairs, thumbs=thumbs, prompts=prompts, **(fields | given))
+    return fields | given
+
+
+def write(parent, pairs=FOUR_PAIRS, thumbs=TWO_THUMBS, prompts=ONE_PROMPT, **given: object) -> Snapshot:
+    others = {name: given.pop(name, rows) for name, rows in OTHERS.items()}
+    return snapshot.write(parent, pairs=pairs, thumbs=thumbs, prompts=prompts, **others, **facts(**given))
 
 
 def test_what_is_written_is_read(tmp_path):
     """Rows come back equal, in the order of their votes; the manifest counts them."""
-    written = write(tmp_path, pairs=[pair(i) for i in (2, 0, 3, 1)], thumbs=TWO_THUMBS[::-1])
-    assert snapshot.read(written.directory) == written
-    assert written.pairs == [pair(i) for i in range(4)]
-    assert written.thumbs == TWO_THUMBS
+    prompts = [prompt(index) for index in (2, 0, 1)]
+    written = write(tmp_path, pairs=[pair(i) for i in (2, 0, 3, 1)], thumbs=TWO_THUMBS[::-1], prompts=prompts)
+    found = snapshot.read(written.directory)
+    assert found == written
+    assert found.pairs == [pair(i) for i in range(4)]
+    assert found.thumbs == TWO_THUMBS
+    assert (found.rankings, found.ratings, found.demonstrations) == tuple(OTHERS.values())
+    assert found.prompts == [prompt(index) for index in range(3)]
     manifest = written.manifest
-    assert (manifest.rows, manifest.policy_rows, manifest.prompts) == (4, 2, 1)
-    assert (manifest.schema_version, manifest.thumbs, manifest.policy_thumbs) == (2, 2, 1)
+    assert (manifest.rows, manifest.policy_rows, manifest.prompts) == (4, 2, 3)
+    assert (manifest.schema_version, manifest.thumbs, manifest.policy_thumbs) == (3, 2, 1)
+    assert (manifest.rankings, manifest.ratings, manifest.demonstrations, manifest.raters) == (1, 2, 1, 1)
     assert manifest.rows_by_fold == {"optimize": 2, "judge": 1, "test": 1}
     assert written.directory == tmp_path / manifest.id
-    assert sorted(path.name for path in written.directory.iterdir()) == [
-        "manifest.json",
-        "pairs.parquet",
-        "prompts.parquet",
-        "thumbs.parquet",
-    ]
+    expected = [*(f"{name}.parquet" for name in (*TABLES.values(), "votes")), "manifest.json"]
+    assert sorted(path.name for path in written.directory.iterdir()) == sorted(expected)
 
 
 def test_same_rows_are_the_same_snapshot(tmp_path):
@@ -101,41 +166,105 @@ def test_same_rows_are_the_same_snapshot(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [first.manifest.id]
 
 
+def test_chunks_make_no_difference(tmp_path):
+    """Rows that come one by one, in another order and in small chunks, are the same snapshot."""
+    expected = write(tmp_path / "whole").manifest
+    rows: list[Row] = [*FOUR_PAIRS, *TWO_THUMBS, *ONE_PROMPT, *(row for rows in OTHERS.values() for row in rows)]
+    with Writer(tmp_path / "bits", chunk=2) as writer:
+        for row in random.Random(1).sample(rows, len(rows)):
+            writer.add([row])
+        found = writer.finish(**facts(caps={"rater_votes": 20.0}))
+    assert found.manifest.id == expected.id
+    assert found.manifest.caps == {"rater_votes": 20.0}
+    assert sorted(found.pairs, key=lambda row: row.feedback_id) == FOUR_PAIRS
+
+
+def test_what_was_not_finished_leaves_nothing(tmp_path):
+    """An error while rows are made is not half a snapshot."""
+    with pytest.raises(ZeroDivisionError), Writer(tmp_path) as writer:
+        writer.add(FOUR_PAIRS)
+        writer.add(pair(1 // 0) for _ in range(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+EVERY_ROW: list[Row] = [pair(0), thumb(0), ranking(0), rating(0), demonstration(0), prompt(0)]
+
+
 def test_id_is_over_canonical_rows():
-    """The id ignores the order of rows and sees every field."""
-    rows, thumbs = [pair(i) for i in range(20)], [thumb(i) for i in range(20)]
-    expected = content_id(rows, thumbs, [])
-    shuffled = random.Random(0)
-    assert content_id(shuffled.sample(rows, 20), shuffled.sample(thumbs, 20), []) == expected
-    for field in dataclasses.fields(PairRow):
-        changed = dataclasses.replace(rows[0], **{field.name: "other"})
-        assert content_id([changed, *rows[1:]], thumbs, []) != expected
-    for field in dataclasses.fields(ThumbRow):
-        other = dataclasses.replace(thumbs[0], **{field.name: "other"})
-        assert content_id(rows, [other, *thumbs[1:]], []) != expected
-    assert content_id([], [], []) == hashlib.sha256(b"pairs\nthumbs\nprompts\n").hexdigest()
+    """The id ignores the order of rows and sees every field of every table, and a row that is there twice."""
+    expected = content_id(EVERY_ROW)
+    assert content_id(random.Random(0).sample(EVERY_ROW, len(EVERY_ROW))) == expected
+    for index, row in enumerate(EVERY_ROW):
+        others = EVERY_ROW[:index] + EVERY_ROW[index + 1 :]
+        assert content_id([*EVERY_ROW, row]) != expected
+        for field in dataclasses.fields(row):
+            assert content_id([dataclasses.replace(row, **{field.name: "other"}), *others]) != expected
 
 
-def test_a_snapshot_of_schema_1_is_read_as_without_thumbs(tmp_path):
-    """What was written before there were thumbs and AI raters keeps its name, and its raters are people."""
-    written = write(tmp_path, thumbs=())
-    old = content_id(FOUR_PAIRS, [], ONE_PROMPT, schema=1)
-    directory = written.directory.rename(tmp_path / old)
-    table = pq.read_table(directory / "pairs.parquet").drop_columns(["rater_kind"])
-    pq.write_table(table, directory / "pairs.parquet")
-    (directory / "thumbs.parquet").unlink()
-    manifest = written.manifest.model_copy(update={"id": old, "schema_version": 1, "thumbs": 7})
-    (directory / "manifest.json").write_text(manifest.model_dump_json(by_alias=True, exclude={"policy_thumbs"}))
+def test_id_by_hand():
+    """SHA-256 over the schema's name and the sorted digests of `{table}\\n{JSON}`."""
+    lines = [
+        b'prompts\n{"cluster":"c0","fold":"judge","prompt":"[]","prompt_token_ids":[1]}',
+        b'prompts\n{"cluster":"c1","fold":"judge","prompt":"[]","prompt_token_ids":[1]}',
+    ]
+    digests = sorted(hashlib.sha256(line).digest() for line in lines)
+    expected = hashlib.sha256(b"plumbline snapshot 3\n" + b"".join(digests)).hexdigest()
+    assert content_id([prompt(0), prompt(1)]) == expected
+    assert content_id([]) == hashlib.sha256(b"plumbline snapshot 3\n").hexdigest()
+
+
+OLD_FIELDS = {1: {"rater_kind", "propensity", "ranked"}, 2: {"propensity", "ranked"}}
+
+
+def as_schema(directory: Path, schema: int) -> Path:
+    """Makes a snapshot what it would have been then; its id is over all lines of one table after the other."""
+    kept, total = {"pairs": FOUR_PAIRS, "thumbs": TWO_THUMBS, "prompts": ONE_PROMPT}, hashlib.sha256()
+    for name in set(TABLES.values()) - (kept.keys() - ({"thumbs"} if schema == 1 else set())):
+        (directory / f"{name}.parquet").unlink()
+        kept.pop(name, None)
+    for name, rows in kept.items():
+        fields = [set(dataclasses.asdict(row)) - OLD_FIELDS[schema] for row in rows]
+        known = [{key: getattr(row, key) for key in keys} for row, keys in zip(rows, fields, strict=True)]
+        total.update(f"{name}\n".encode() + b"".join(sorted(f"{canonical(row)}\n".encode() for row in known)))
+        table = pq.read_table(directory / f"{name}.parquet")
+        pq.write_table(
+            table.select([key for key in table.column_names if key in fields[0]]), directory / f"{name}.parquet"
+        )
+    manifest = json.loads((directory / "manifest.json").read_text()) | {"schema": schema, "id": total.hexdigest()}
+    known = {"schema", "id", "created", "last_event", "rows", "rows_by_fold", "policy_rows", "prompts", "dropped"}
+    known |= {"thumbs", "live_version", "base_sha256", "tokenizer_sha256"}
+    (directory / "manifest.json").write_text(json.dumps({key: manifest[key] for key in known}))
+    return directory.rename(directory.parent / total.hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        (1, "b3ecfb0779442c8c338224eb28e48359c98f11febf2d8a78d3050d756fc7bbdd"),
+        (2, "aeb8a322ea7109e56d87e85f0570139b38ae7afb61b9ef67a3da1b8bd5960652"),
+    ],
+)
+def test_old_snapshots_stay_readable(tmp_path, schema, expected):
+    """What was written before there were all these tables keeps its name, here as the code of then made it;
+    what it did not know has its default."""
+    directory = as_schema(write(tmp_path).directory, schema)
+    assert directory.name == expected
     found = snapshot.read(directory)
-    assert (found.pairs, found.thumbs, found.prompts) == (FOUR_PAIRS, [], ONE_PROMPT)
-    assert (found.manifest.schema_version, found.manifest.thumbs, found.manifest.policy_thumbs) == (1, 7, 0)
+    assert (found.pairs, found.thumbs) == (FOUR_PAIRS, TWO_THUMBS if schema == 2 else [])
+    assert (found.rankings, found.ratings, found.demonstrations, found.prompts) == ([], [], [], ONE_PROMPT)
+    assert found.manifest.schema_version == schema
+    table = pq.read_table(directory / "pairs.parquet")
+    pq.write_table(table.slice(1), directory / "pairs.parquet")
+    with pytest.raises(UsageError, match="they were changed"):
+        snapshot.read(directory)
 
 
-def test_changed_rows_are_refused(tmp_path):
-    """A snapshot whose rows were edited does not match its name."""
+@pytest.mark.parametrize("table", TABLES.values())
+def test_changed_rows_are_refused(tmp_path, table):
+    """A snapshot of which a row of any table is missing does not match its name."""
     written = write(tmp_path)
-    table = pq.read_table(written.directory / "pairs.parquet")
-    pq.write_table(table.slice(1), written.directory / "pairs.parquet")
+    rows = pq.read_table(written.directory / f"{table}.parquet")
+    pq.write_table(rows.slice(1), written.directory / f"{table}.parquet")
     with pytest.raises(UsageError, match="they were changed"):
         snapshot.read(written.directory)
 
@@ -148,11 +277,15 @@ def test_unreadable_snapshots_are_usage_errors(tmp_path):
     (written.directory / "pairs.parquet").write_bytes(b"PAR1")
     with pytest.raises(UsageError, match="not a readable snapshot"):
         snapshot.read(written.directory)
+    (written.directory / "pairs.parquet").unlink()
+    with pytest.raises(UsageError, match="not a readable snapshot"):
+        snapshot.read(written.directory)
 
 
 def test_empty_snapshot(tmp_path):
     """No votes at all is a snapshot too."""
-    assert write(tmp_path, pairs=(), thumbs=(), prompts=()).manifest.rows == 0
+    empty = dict.fromkeys(OTHERS, ())
+    assert write(tmp_path, pairs=(), thumbs=(), prompts=(), **empty).manifest.rows == 0
 
 
 def test_folds_are_70_20_10_and_salted():

@@ -300,11 +300,11 @@ def test_a_misspelt_key_is_named(tmp_path: Path) -> None:
 
 
 def test_the_demo_sets_what_starts_a_round() -> None:
-    """Base, recipe, votes and interval are the demo's; everything else stays the user's."""
+    """Base, recipe, votes and interval are the demo's, and its raters vote at once; all else stays the user's."""
     settings = demo_settings(Settings(port=8123, min_votes=7), CONFIG, Path("/bases/demo"))
 
     assert (settings.base, settings.recipe, settings.min_votes) == ("/bases/demo", str(DEMO_FILE), 20)
-    assert (settings.check_interval_s, settings.port) == (0.1, 8123)
+    assert (settings.check_interval_s, settings.min_reading_s, settings.port) == (0.1, 0.0, 8123)
 
 
 def test_the_demo_by_another_method(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ def plumbline(*arguments: str, **environment: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["demo"], ["policies"], ["policies", "rollback"], ["runs"], ["train"]])
+@pytest.mark.parametrize(
+    "command", [[], ["up"], ["demo"], ["policies"], ["policies", "rollback"], ["runs"], ["train"], ["tasks"]]
+)
 def test_help_teaches(command: list[str]) -> None:
     """Every command explains itself."""
     result = plumbline(*command, "--help")

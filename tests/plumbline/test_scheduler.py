@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,10 @@ from core.records import (
 )
 from core.settings import Settings
 from feedback import snapshot
+from feedback.archiving import Moved
 from plumbline import scheduler
 from training import runs
+from training.worker import send
 
 
 @pytest.fixture
@@ -125,6 +128,19 @@ def test_enough_votes_start_a_round(redis_client, config, vote):
     assert (note(redis_client, "votes_new"), note(redis_client, "active_run")) == ("0", run.id)
 
 
+@pytest.mark.parametrize(("min_reading_s", "expected"), [(1.0, {"too_fast": 1}), (0.5, {})])
+def test_votes_that_nobody_can_have_thought_about_train_nothing(redis_client, config, vote, min_reading_s, expected):
+    """One vote came half a second after its answers began, the others long after theirs."""
+    vote(10)
+    for side in "ab":
+        key = keys.completion(f"chatcmpl-3-{side}")
+        record = CompletionRecord.model_validate_json(redis_client.hget(key, "record"))
+        redis_client.hset(key, "record", record.model_copy(update={"created": 1790000002.5}).to_json())
+    scheduler.check(redis_client, config.model_copy(update={"min_reading_s": min_reading_s}))
+    (run,) = runs.all_runs(redis_client)
+    assert snapshot.read(config.artifacts / "snapshots" / run.snapshot).manifest.dropped == expected
+
+
 def test_one_round_at_a_time(redis_client, config, vote):
     """While a run is active the next waits, and starts at the first look after its end."""
     vote(10)
@@ -214,12 +230,31 @@ def test_lost_runs_are_rung_for_again(redis_client, config, vote):
     assert rung(redis_client) == [run.id] * 3
 
 
+def test_votes_are_archived_when_they_are_old_enough(redis_client, config, vote):
+    """Copied after a day, or half a feedback window if that is sooner; kept in Redis for the whole window."""
+    vote(3)
+    assert scheduler.archive_votes(redis_client, config) == Moved()
+    for given in ({"archive_after_s": 0.01}, {"feedback_window_s": 0.01}):
+        time.sleep(0.02)
+        assert scheduler.archive_votes(redis_client, config.model_copy(update=given)) == Moved(copied=3)
+        assert (redis_client.xlen(keys.FEEDBACK), note(redis_client, "archive_error")) == (3, "")
+        shutil.rmtree(config.artifacts / "archive")
+
+
+def test_archive_that_does_not_belong_to_redis_is_told(redis_client, config, vote):
+    """The status says why nothing is archived; nothing is overwritten."""
+    vote(1)
+    redis_client.set(keys.FEEDBACK_TRIMMED, "9-0")
+    assert scheduler.archive_votes(redis_client, config) is None
+    assert "ARTIFACTS_URL" in note(redis_client, "archive_error")
+
+
 @pytest.mark.faults
 def test_scheduler_process_checks_and_leaves_nothing(redis_server, redis_client, config, vote, tmp_path):
     """The real process starts a round by itself; SIGTERM ends it with 0, and kill -9 leaves no beat behind."""
     vote(10)
     root = Path(__file__).parents[2]
-    fast = config.model_copy(update={"check_interval_s": 0.5})
+    fast = config.model_copy(update={"check_interval_s": 0.5, "archive_after_s": 0.01})
 
     def start() -> subprocess.Popen[bytes]:
         with (tmp_path / "log").open("ab") as log:
@@ -235,6 +270,8 @@ def test_scheduler_process_checks_and_leaves_nothing(redis_server, redis_client,
 
     first = start()
     wait_for(lambda: note(redis_client, "active_run"), "a round")
+    send(scheduler.ARCHIVE, [], queue=keys.OPS_QUEUE, config=fast)
+    wait_for(lambda: len(list((config.artifacts / "archive").glob("events-*"))) == 1, "a partition")
     first.terminate()
     assert first.wait(timeout=30) == 0
     redis_client.hdel(keys.SCHEDULER, "next_check")

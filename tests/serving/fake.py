@@ -39,6 +39,8 @@ class FakeEngine:
         """Added to every served log-prob."""
         self.fail_after: int | None = None
         """Tokens after which every answer breaks."""
+        self.pause_s: dict[str, float] = {}
+        """Before each token, by the adapter's name."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.running = 0
@@ -99,7 +101,7 @@ class FakeEngine:
         try:
             for index in range(tokens):
                 await self.gate.wait()
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.pause_s.get(model, 0))
                 if self.fail_after is not None and index >= self.fail_after:
                     capture.error = ApiError("The engine could not answer this request.", code="engine_error")
                     raise capture.error

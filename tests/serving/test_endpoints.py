@@ -10,6 +10,7 @@ import pytest
 
 from core import keys
 from core.records import CompletionRecord
+from serving.schemas import ChatBody
 from tests.serving.conftest import FakeStack
 
 
@@ -65,28 +66,75 @@ def test_a_record_is_complete_before_the_last_chunk(stack: FakeStack) -> None:
     assert (record.state, len(record.choices[0].token_ids)) == ("complete", 3)
 
 
-@pytest.mark.parametrize(("fields", "train"), [({}, True), ({"store": True}, True), ({"store": False}, False)])
+@pytest.mark.parametrize("by_default", [True, False])
+@pytest.mark.parametrize("store", [None, True, False])
+@pytest.mark.parametrize("train", [None, True, False])
+def test_consent_has_one_rule(by_default: bool, store: bool | None, train: bool | None) -> None:
+    """`store: false` is a no; else `train` decides, else `store: true` is a yes, else the deployment's default."""
+    body = ChatBody(model="assistant", messages=[{}], store=store, train=train)
+    if store is False:
+        expected = False
+    elif train is not None:
+        expected = train
+    else:
+        expected = store is True or by_default
+    assert body.may_train(by_default=by_default) is expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "train"),
+    [({}, True), ({"train": False}, False), ({"store": True, "train": False}, False), ({"store": False}, False)],
+)
 def test_consent_is_recorded(stack: FakeStack, fields: dict[str, bool], train: bool) -> None:
-    """`store` decides; without it the deployment's default does."""
-    assert _record(stack, stack.live.chat(**fields).json()["id"]).train is train
+    """What is not trained on is kept all the same, unless the caller said `store: false`."""
+    record = _record(stack, stack.live.chat(**fields).json()["id"])
+    assert (record.train, bool(record.messages)) == (train, fields.get("store") is not False)
+
+
+def test_the_callers_labels_are_recorded(stack: FakeStack) -> None:
+    """`metadata` lies in the record; neither it nor consent reaches the engine."""
+    labels = {"tenant": "acme", "experiment": "7"}
+    record = _record(stack, stack.live.chat(metadata=labels, store=True, train=True).json()["id"])
+    assert record.metadata == labels
+    assert record.finished is not None and record.finished >= record.created
+    assert not {"metadata", "store", "train"} & set(stack.engine.seen[0])
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"a": 1}, {"k" * 65: "v"}, {"k": "v" * 513}, {str(number): "v" for number in range(17)}]
+)
+def test_labels_have_openais_limits(stack: FakeStack, metadata: dict[str, object]) -> None:
+    """Sixteen texts, names of 64 characters, values of 512."""
+    response = stack.live.chat(metadata=metadata)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].startswith("metadata")
 
 
 def test_store_false_keeps_no_text(stack: FakeStack) -> None:
-    """A completion can be voted on, but neither words nor ids of it are kept, nor its prompt for the gate."""
-    completion_id = stack.live.chat("a secret", store=False).json()["id"]
+    """A completion can be voted on, but neither words, ids nor labels of it are kept, nor its prompt for the gate."""
+    completion_id = stack.live.chat("a secret", store=False, metadata={"a secret": "x"}).json()["id"]
     record = _record(stack, completion_id)
-    assert (record.messages, record.prompt_token_ids) == ([], [])
+    assert (record.messages, record.prompt_token_ids, record.metadata) == ([], [], {})
     assert [(choice.text, choice.token_ids, choice.logprobs) for choice in record.choices] == [("", [], None)]
     assert "a secret" not in json.dumps(stack.client.hgetall(keys.completion(completion_id)))
     assert stack.client.xlen(keys.PROMPTS) == 0
 
 
 def test_consented_prompts_are_kept_for_the_gate(stack: FakeStack) -> None:
-    """One stream entry per complete chat, with the messages and the ids that the engine saw."""
+    """One stream entry per complete chat, with the messages, the ids that the engine saw, and whose chat it was."""
+    stack.live.chat("A dog is", user="user-7")
     stack.live.chat("A dog is")
-    [(_, fields)] = stack.client.xrange(keys.PROMPTS)
+    entries = [json.loads(fields["prompt"]) for _, fields in stack.client.xrange(keys.PROMPTS)]
     expected = {"messages": [{"role": "user", "content": "A dog is"}], "prompt_token_ids": [1, 2, 3]}
-    assert json.loads(fields["prompt"]) == expected
+    assert entries == [expected | {"rater": "user-7"}, expected | {"rater": None}]
+
+
+def test_votes_need_not_read_the_whole_record(stack: FakeStack) -> None:
+    """Beside the record lies its outline, from the first token on: the same facts without the bulk."""
+    completion_id = stack.live.chat("A dog is", user="user-7").json()["id"]
+    outline = stack.client.hget(keys.completion(completion_id), "outline")
+    assert outline == _record(stack, completion_id).outline()
+    assert "A dog is" not in outline
 
 
 def test_media_is_answered_but_never_trained_on(stack: FakeStack) -> None:
@@ -137,6 +185,15 @@ def test_errors_have_openais_shape(
     error = response.json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
     assert stack.live.serving.replica.in_flight == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/comparisons"])
+def test_half_a_surrogate_pair_is_no_text(stack: FakeStack, path: str) -> None:
+    """JSON can spell it and no store can hold it: 400, not a mistake of ours."""
+    body = {"model": "assistant"} if path.endswith("completions") else {}
+    content = json.dumps(body | {"messages": [{"role": "user", "content": "\ud800"}]})
+    response = httpx.post(stack.live.url + path, content=content, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
 
 
 def test_a_broken_stream_ends_with_an_error_event(stack: FakeStack) -> None:

@@ -1,6 +1,7 @@
 """The real engine behind the real app: OpenAI's client, what is recorded, and the guards G1 to G8 of the vLLM notes."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from core import keys, registry
-from core.records import CompletionRecord
+from core.records import Comparison, CompletionRecord
 from tests.serving import adapters, policies, tiny
 from tests.serving.conftest import EngineStack
 
@@ -168,6 +169,33 @@ def test_two_drafts_of_one_policy_differ(engine_stack: EngineStack) -> None:
     left, right = response.json()["sides"]
     assert left["content"] != right["content"]
     assert "@v" not in response.text + str(response.headers)
+
+
+def test_four_drafts_stream_side_by_side(engine_stack: EngineStack) -> None:
+    """What the events add up to is what was recorded; sides are named, versions and completions are not."""
+    body = {"messages": ASK["messages"], "max_tokens": 16, "n": 4, "stream": True}
+    response = engine_stack.live.post("/v1/comparisons", body)
+    assert response.status_code == 201
+    *lines, done = response.text.strip().split("\n\n")
+    started, *events = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert (done, started["sides"]) == ("data: [DONE]", ["a", "b", "c", "d"])
+    record = engine_stack.client.hget(keys.comparison(started["id"]), "record")
+    sides = zip("abcd", Comparison.model_validate_json(record or "").completion_ids, strict=True)
+    for name, [choice] in ((name, _record(engine_stack, completion_id).choices) for name, completion_id in sides):
+        assert "".join(event.get("delta", "") for event in events if event["side"] == name) == choice.text
+        assert {"side": name, "finish_reason": choice.finish_reason} in events
+    assert "@v" not in response.text + str(response.headers) and "chatcmpl" not in response.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_comparison_that_the_engine_refuses_is_forgotten(engine_stack: EngineStack, stream: bool) -> None:
+    """A prompt over max_model_len is found late, by the engine: 400 all the same, and no comparison stays."""
+    body = {"messages": [{"role": "user", "content": "dog " * 2000}], "stream": stream}
+    before = set(engine_stack.client.scan_iter(keys.comparison("*")))
+    response = engine_stack.live.post("/v1/comparisons", body)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "messages")
+    assert set(engine_stack.client.scan_iter(keys.comparison("*"))) == before
+    assert engine_stack.live.serving.replica.in_flight == 0
 
 
 # --- the guards -------------------------------------------------------------------------------------------------------

@@ -81,7 +81,6 @@ def test_demonstrations_are_mixed_in(qwen_directory: Path, tmp_path: Path) -> No
         (dpo, ["--on-policy", "4"], "--on-policy and --reward go together"),
         (dpo, ["--on-policy", "1"], "1 is no number of two or more"),
         (sft, ["--reward", "REWARD"], "--from-best-of and --reward go together"),
-        (sft, [], "A snapshot holds no demonstrations"),
         (dpo, ["--set", "loss=ipo", "--set", "label_smoothing=0.1"], "has no label_smoothing"),
         (dpo, ["--set", "kl_stop=3", "--set", "kl_samples=0"], "kl_stop needs kl_samples"),
     ],
@@ -111,6 +110,9 @@ def test_thumbs_that_teach_nothing_are_skipped(qwen_directory: Path, tmp_path: P
         kto.main(trainer_options(qwen_directory, tmp_path / "t.jsonl", tmp_path / "out", "min_policy_rows=41"))
 
 
-def test_a_snapshot_without_thumbs_is_skipped(qwen_directory: Path, small_snapshot: Snapshot, tmp_path: Path) -> None:
-    with pytest.raises(Skipped, match="0 usable thumbs"):
-        kto.main(trainer_options(qwen_directory, small_snapshot.directory, tmp_path / "out"))
+@pytest.mark.parametrize(("program", "what"), [(kto, "thumbs"), (sft, "demonstrations")])
+def test_a_snapshot_of_pairs_only_is_skipped(
+    qwen_directory: Path, small_snapshot: Snapshot, tmp_path: Path, program: object, what: str
+) -> None:
+    with pytest.raises(Skipped, match=f"0 usable {what}"):
+        program.main(trainer_options(qwen_directory, small_snapshot.directory, tmp_path / "out"))  # type: ignore[attr-defined]

@@ -1,0 +1,142 @@
+"""A snapshot's rows in the formats that others read, as JSON lines.
+
+    trl-preference   pairs            {"prompt": [message], "chosen": [message], "rejected": [message], …}
+    trl-kto          thumbs           {"prompt": [message], "completion": [message], "label": true, …}
+    trl-sft          demonstrations   {"messages": [message, …], …}
+    openai-dpo       pairs            {"input": {"messages", "tools", "parallel_tool_calls"}, "preferred_output", …}
+    raw              all tables       {"table": "pairs", "row": "{…}"}
+
+The formats for TRL carry `weight`, `fold` and `feedback_id` beside TRL's own columns. OpenAI's has exactly the fields
+that its fine-tuning API names. A raw line holds a row as it enters the snapshot's id (feedback/snapshot.py): the id is
+the SHA-256 of `plumbline snapshot 3\\n` and the sorted SHA-256 digests of `{table}\\n{row}`.
+"""
+
+import contextlib
+import json
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO, get_args
+
+from core.errors import UsageError
+from core.records import Fold
+from feedback import snapshot
+from feedback.rows import TABLES, DemonstrationRow, PairRow, ThumbRow, VoteRow, lines
+
+Format = Literal["trl-preference", "trl-kto", "trl-sft", "openai-dpo", "raw"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+FOLDS: tuple[Fold, ...] = get_args(Fold)
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """What was written, and rows that could not be, by reason: `Exported(rows=361, skipped={"tie": 31})`."""
+
+    rows: int
+    skipped: dict[str, int]
+
+
+def export(directory: Path, form: Format, out: Path | None, *, folds: Collection[Fold] = FOLDS) -> Exported:
+    """Writes the rows of these folds to a file, which is there only when it is whole, or (None) to standard output.
+
+    Raises:
+        UsageError: it is no snapshot, it was changed, or the file cannot be written.
+    """
+    snapshot.check(directory)
+    skipped: Counter[str] = Counter()
+    count = 0
+    with _opened(out) as stream:
+        for line in _FORMATS[form](directory, folds, skipped):
+            stream.write(json.dumps(line) + "\n")  # ASCII: some readers end a line at U+2028 too
+            count += 1
+    return Exported(rows=count, skipped=dict(sorted(skipped.items())))
+
+
+def _trl_preference(directory: Path, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[Line]:
+    for row in _pairs(directory, folds, skipped):
+        chosen, rejected = _answer(row.chosen_text), _answer(row.rejected_text)
+        yield {"prompt": json.loads(row.prompt), "chosen": chosen, "rejected": rejected} | _origin(row)
+
+
+def _openai_dpo(directory: Path, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[Line]:
+    for row in _pairs(directory, folds, skipped):
+        asked = {"messages": json.loads(row.prompt), "tools": [], "parallel_tool_calls": True}
+        yield {
+            "input": asked,
+            "preferred_output": _answer(row.chosen_text),
+            "non_preferred_output": _answer(row.rejected_text),
+        }
+
+
+def _pairs(directory: Path, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[PairRow]:
+    """Pairs that say which text is better: none of these formats knows a tie."""
+    for row in snapshot.rows(directory, PairRow):
+        if row.fold not in folds:
+            continue
+        chosen, rejected = row.chosen_text.strip(), row.rejected_text.strip()
+        if row.tie:
+            skipped["tie"] += 1
+        elif not (chosen and rejected):
+            skipped["empty"] += 1
+        elif chosen == rejected:
+            skipped["identical"] += 1
+        else:
+            yield row
+
+
+def _trl_kto(directory: Path, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[Line]:
+    for row in snapshot.rows(directory, ThumbRow):
+        if row.fold in folds and not row.completion_text.strip():
+            skipped["empty"] += 1
+        elif row.fold in folds:
+            completion = _answer(row.completion_text)
+            yield {"prompt": json.loads(row.prompt), "completion": completion, "label": row.up} | _origin(row)
+
+
+def _trl_sft(directory: Path, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[Line]:
+    for row in snapshot.rows(directory, DemonstrationRow):
+        if row.fold in folds:
+            yield {"messages": json.loads(row.prompt) + _answer(row.text)} | _origin(row)
+
+
+def _raw(directory: Path, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[Line]:
+    for kind in TABLES:
+        wanted = (row for row in snapshot.rows(directory, kind) if row.fold in folds)
+        yield from ({"table": table, "row": line} for table, line in lines(wanted))
+
+
+_FORMATS: dict[Format, Callable[[Path, Collection[Fold], Counter[str]], Iterator[Line]]] = {
+    "trl-preference": _trl_preference,
+    "trl-kto": _trl_kto,
+    "trl-sft": _trl_sft,
+    "openai-dpo": _openai_dpo,
+    "raw": _raw,
+}
+
+
+def _answer(text: str) -> list[Line]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _origin(row: VoteRow) -> Line:
+    return {"weight": row.weight, "fold": row.fold, "feedback_id": row.feedback_id}
+
+
+@contextlib.contextmanager
+def _opened(out: Path | None) -> Iterator[TextIO]:
+    if out is None:
+        yield sys.stdout
+        return
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            yield stream
+        temporary.replace(out)
+    except OSError as error:
+        raise UsageError(f"--out {out} cannot be written: {error}.") from None
+    finally:
+        temporary.unlink(missing_ok=True)

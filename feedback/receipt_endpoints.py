@@ -1,0 +1,111 @@
+"""`POST /v1/feedback/tokens` gives out receipts; `presented` and `signed` are how a vote is cast with one.
+
+An application asks for a receipt with its own key and hands it to the browser, which sends it with each vote as
+`Authorization: Bearer v1.…`. Other bearer tokens are none of ours and pass.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import redis.asyncio
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from core import keys
+from core.errors import NotFound
+from core.records import Kind, Target, now
+from feedback import receipt_keys, receipts, scripts
+from feedback.events import Ballot
+from feedback.receipts import MAX_LIFE_S, Receipt
+from feedback.schemas import Id
+
+_SCHEME = "Bearer v1."
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TokenTarget(_Body):
+    """What may be voted on, every choice of it: `{"type": "completion", "id": "chatcmpl-41ab…"}`."""
+
+    type: Literal["completion", "comparison"]
+    id: Id
+
+
+class TokenRater(_Body):
+    """Who may vote: `{"id": "user-7"}`."""
+
+    id: Id
+
+
+class TokenRequest(_Body):
+    """`{"target": {"type": "completion", "id": "chatcmpl-41ab…"}, "rater": {"id": "user-7"}, "kinds": ["thumb"]}`."""
+
+    target: TokenTarget
+    rater: TokenRater
+    kinds: Annotated[list[Kind], Field(min_length=1, max_length=7)]
+    expires_in: int = Field(3600, ge=1, le=MAX_LIFE_S)
+    """Seconds."""
+
+
+class TokenObject(_Body):
+    """The receipt, and where to send votes with it."""
+
+    object: Literal["feedback.token"] = "feedback.token"
+    token: str
+    url: Literal["/v1/feedback"] = "/v1/feedback"
+    """A path of this service, whatever name it has outside."""
+    expires_at: datetime
+
+
+def routes(client: redis.asyncio.Redis) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/feedback/tokens", status_code=201)
+    async def create_token(body: TokenRequest) -> TokenObject:
+        """A receipt, also for an answer that is still being written."""
+        target = Target(type=body.target.type, id=body.target.id)
+        await _check_exists(client, target)
+        ring = await receipt_keys.signing_ring(client)
+        kinds, rater = sorted(set(body.kinds)), body.rater.id
+        token, receipt = receipts.issue(
+            ring, target=target, rater=rater, kinds=kinds, expires_in=body.expires_in, now=now()
+        )
+        return TokenObject(token=token, expires_at=datetime.fromtimestamp(receipt.expires, tz=UTC))
+
+    return router
+
+
+async def presented(client: redis.asyncio.Redis, request: Request) -> Receipt | None:
+    """What the request's receipt allows; None if it brings none.
+
+    Raises:
+        Unauthorized: the receipt is forged, expired or of a retired key.
+        Unavailable: Redis is away.
+    """
+    authorization = request.headers.get("authorization", "")
+    if not authorization.startswith(_SCHEME):
+        return None
+    ring = await receipt_keys.ring(client)
+    return receipts.verify(ring, authorization.removeprefix("Bearer "), now=now())
+
+
+def signed(ballot: Ballot, receipt: Receipt) -> Ballot:
+    """The ballot as the receipt's rater casts it.
+
+    Raises:
+        Forbidden: the receipt is for another target, kind or rater.
+    """
+    receipts.check_scope(receipt, target=ballot.target, kind=ballot.kind, rater=ballot.rater)
+    return replace(ballot, rater=receipt.rater, source="receipt")
+
+
+async def _check_exists(client: redis.asyncio.Redis, target: Target) -> None:
+    key = keys.completion(target.id) if target.type == "completion" else keys.comparison(target.id)
+    with scripts.unavailable_when_away():
+        found = await client.hexists(key, "record")
+    if not found:
+        message = f"There is no such {target.type}, or it is too old to be voted on."
+        raise NotFound(message, param="target", code="target_not_found")

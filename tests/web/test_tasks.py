@@ -1,0 +1,130 @@
+"""The page of rater tasks in a real Chromium, over the real feedback API and a real Redis."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page, expect
+
+import feedback.app
+import plumbline.api
+import web
+from core import http, keys
+from core.records import SIDES, Comparison
+from core.redis import connect_async
+from core.settings import Settings
+from feedback import store, task_endpoints
+from feedback.task_schemas import TaskResult
+from tests.feedback.conftest import completion_record
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<img src=x onerror=window.ran=1>"
+
+
+@pytest.fixture
+def address(redis_server: str, redis_client: redis.Redis) -> Iterator[str]:
+    """Where the page and the raters' API are."""
+    app = FastAPI()
+    http.install(app, max_body_bytes=1 << 20)
+    feedback.app.attach(app, redis_server, Settings())
+    app.mount("/", plumbline.api.Page(directory=web.directory(), html=True))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def add(redis_server: str, redis_client: redis.Redis) -> Callable[..., TaskResult]:
+    """Adds a task about answers of its own."""
+
+    def put(kind: str, answers: list[str], **more: object) -> TaskResult:
+        ids = [f"chatcmpl-{kind}-{index}" for index in range(len(answers))]
+        for each, text in zip(ids, answers, strict=True):
+            record = completion_record(each, choices=[{"index": 0, "text": text, "token_ids": [4]}])
+            redis_client.hset(keys.completion(each), mapping={"record": record.to_json(), "state": record.state})
+        target = {"type": "completion", "id": ids[0]}
+        if len(ids) > 1:
+            target = {"type": "comparison", "id": f"cmp_{kind}"}
+            places = list(range(len(ids)))
+            compared = Comparison(
+                id=target["id"], created=1.0, completion_ids=ids, policy_versions=places, order=places
+            )
+            redis_client.hset(keys.comparison(target["id"]), "record", compared.to_json())
+
+        async def work() -> list[TaskResult]:
+            client = connect_async(redis_server)
+            try:
+                return await task_endpoints.add(client, [{"kind": kind, "target": target} | more], window_s=3600)
+            finally:
+                await client.aclose()
+
+        results: list[TaskResult] = []
+        worker = threading.Thread(target=lambda: results.extend(asyncio.run(work())))
+        worker.start()  # Playwright's event loop keeps others out of this thread
+        worker.join()
+        assert [result.status for result in results] == [201], results
+        return results[0]
+
+    return put
+
+
+def start(page: Page, address: str) -> None:
+    page.goto(f"{address}/tasks")
+    page.get_by_label("Your rater id").fill("ann")
+    page.keyboard.press("Enter")
+
+
+def test_all_kinds_by_keyboard(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:
+    """Pick, rank, rate and correct, each with the keyboard alone; then there is nothing left."""
+    add("compare", ["A pet.", HOSTILE], instructions=f"Prefer what is *true*. {HOSTILE}")
+    add("rank", ["One.", "Two.", "Three.", "Four."])
+    add("rate", ["A pet."])
+    add("correct", ["A pte."])
+    with browser.new_context(viewport={"width": 375, "height": 740}) as context:
+        page = context.new_page()
+        start(page, address)
+        expect(page.locator(".instructions em")).to_have_text("true")
+        expect(page.locator("#progress")).to_have_text("0 done, 4 to do")
+        page.keyboard.press("3")
+        for side, place in zip(SIDES[:4], "2113", strict=True):
+            page.locator("article", has_text=f"Answer {side.upper()}").get_by_label("Place").select_option(place)
+        page.get_by_role("button", name="Send the ranking").press("Enter")
+        expect(page.locator("#progress")).to_have_text("2 done, 2 to do")
+        page.get_by_role("button", name="Excellent").wait_for()
+        page.keyboard.press("4")
+        page.get_by_label("The answer as it should be").fill("A pet.")
+        page.keyboard.press("Control+Enter")
+        expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
+        assert page.evaluate("window.ran") is None
+        widths = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        assert page.evaluate(widths) == [375, 375]
+    said = {vote.feedback.kind: vote.feedback.value for vote in store.log(redis_client)[0]}
+    assert said == {
+        "preference": "b",
+        "ranking": [["b", "c"], ["a"], ["d"]],
+        "rating": 4,
+        "correction": "A pet.",
+    }
+
+
+def test_what_cannot_be_saved_stays(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:
+    """A refusal is told and the task stays; skipping goes on."""
+    add("correct", ["A pet."])
+    with browser.new_context() as context:
+        page = context.new_page()
+        start(page, address)
+        page.get_by_role("button", name="Send the correction").click()
+        expect(page.locator("#toast")).to_contain_text("nothing was corrected")
+        page.get_by_role("button", name="Skip").click()
+        expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
+    assert redis_client.hget(keys.task_rater("ann"), "@skipped") == "1"
