@@ -25,7 +25,6 @@ MAX_TOGETHER = 100
 """Calls that share a round trip: Redis serves nobody else meanwhile."""
 RETRY_WINDOW_S = 60
 """How long a call finds its own traces, should the Redis client have sent it twice."""
-Name = Literal["vote", "revise", "read", "scan", "target", "rater"]
 _LUA = Path(__file__).parent / "lua"
 _AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.OutOfMemoryError, exceptions.ReadOnlyError)
 _AWAY_WORDS = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "MASTERDOWN ", "LOADING ")
@@ -36,7 +35,8 @@ _MESSAGE = "Feedback can be neither stored nor read right now; nothing was lost,
 class Call:
     """One script with what it is given, beside what all are given."""
 
-    name: Name
+    name: str
+    """Of the file under lua/."""
     keys: Sequence[str] = ()
     args: Sequence[str | int] = ()
 
@@ -153,7 +153,7 @@ def _send(client: redis.asyncio.Redis, to: Any, call: Call) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _script(client: redis.asyncio.Redis, name: Name) -> Any:
+def _script(client: redis.asyncio.Redis, name: str) -> Any:
     return client.register_script(lua(_LUA / "common.lua") + lua(_LUA / f"{name}.lua"))
 
 

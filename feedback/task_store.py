@@ -9,7 +9,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -19,6 +19,7 @@ from core.errors import AlreadyDecided, ApiError, NotFound, Unavailable
 from core.records import Comparison, CompletionRecord, RaterTask, now
 from core.redis import lua
 from feedback import events, scripts, store, tasks
+from feedback.scripts import Call
 from feedback.store import StoredVote
 from feedback.tasks import Said, Shown
 
@@ -27,7 +28,6 @@ _TOGETHER = 20
 """Tasks whose targets are read in one round trip."""
 _LOOKED_AT = 500
 """Tasks that one script looks at: Redis serves nobody else meanwhile."""
-Name = Literal["add", "next", "begin", "mark", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,15 +44,6 @@ class Added:
 
     task_id: str
     new: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
-    """One script with what it is given, beside what all are given."""
-
-    name: Name
-    keys: Sequence[str] = ()
-    args: Sequence[str | int] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,7 +249,7 @@ def _target_key(task: RaterTask) -> str:
     return keys.completion(task.target.id) if task.target.type == "completion" else keys.comparison(task.target.id)
 
 
-async def _run(client: redis.asyncio.Redis, name: Name, *args: str | int) -> list[Any]:
+async def _run(client: redis.asyncio.Redis, name: str, *args: str | int) -> list[Any]:
     (answer,) = await _run_all(client, [Call(name=name, args=args)])
     return answer
 
@@ -278,5 +269,5 @@ def _prefixes() -> list[str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _script(client: redis.asyncio.Redis, name: Name) -> Any:
+def _script(client: redis.asyncio.Redis, name: str) -> Any:
     return client.register_script(lua(_LUA / "task_common.lua") + lua(_LUA / f"task_{name}.lua"))

@@ -14,9 +14,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from core.adapters import BaseShapes, base_shapes
-from feedback import snapshot as snapshots
 from feedback.snapshot import Snapshot
-from tests.training.examples import REWARD, pair_row, prompt_row, trainer_options
+from tests.training.examples import REWARD, cut, pair_row, trainer_options
 from training import reward
 from training.model import SharedBase, load_base
 
@@ -104,18 +103,7 @@ def qwen(qwen_directory: Path) -> SharedBase:
 @pytest.fixture(scope="session")
 def small_snapshot(tmp_path_factory: pytest.TempPathFactory, qwen_shapes: BaseShapes) -> Snapshot:
     """Eighty votes of all folds."""
-    rows = [pair_row(number) for number in range(80)]
-    return snapshots.write(
-        tmp_path_factory.mktemp("snapshots"),
-        pairs=rows,
-        prompts=[prompt_row(row) for row in rows],
-        created=0.0,
-        last_event="1-0",
-        dropped={},
-        live_version=0,
-        base_sha256=qwen_shapes.sha256,
-        tokenizer_sha256=qwen_shapes.tokenizer_sha256,
-    )
+    return cut(tmp_path_factory.mktemp("snapshots"), [pair_row(number) for number in range(80)], qwen_shapes)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,10 @@
 import random
 from pathlib import Path
 
+from core.adapters import BaseShapes
 from core.records import Fold
-from feedback.snapshot import PairRow, PromptRow, fold_of
+from feedback import snapshot as snapshots
+from feedback.snapshot import PairRow, PromptRow, Snapshot, fold_of
 from training.data import Pair, Text
 
 EOS = 3
@@ -76,3 +78,18 @@ def pair_row(number: int, *, fold: Fold | None = None, seed: int = 0, **changes:
 
 def prompt_row(row: PairRow) -> PromptRow:
     return PromptRow(cluster=row.cluster, fold=row.fold, prompt=row.prompt, prompt_token_ids=row.prompt_token_ids)
+
+
+def cut(parent: Path, rows: list[PairRow], shapes: BaseShapes) -> Snapshot:
+    """A snapshot of these votes and their prompts, of a base of these shapes."""
+    return snapshots.write(
+        parent,
+        pairs=rows,
+        prompts=[prompt_row(row) for row in rows],
+        created=0.0,
+        last_event="1-0",
+        dropped={},
+        live_version=0,
+        base_sha256=shapes.sha256,
+        tokenizer_sha256=shapes.tokenizer_sha256,
+    )

@@ -12,9 +12,8 @@ import pytest
 from core.adapters import BaseShapes, adapter_sha256, verify
 from core.errors import UsageError
 from core.records import GateReport, Verdict
-from feedback import snapshot as snapshots
-from feedback.snapshot import PairRow, Snapshot
-from tests.training.examples import pair_row, prompt_row
+from feedback.snapshot import Snapshot
+from tests.training.examples import cut, pair_row
 from training import dpo, evaluate, publish, reward
 from training.gate import Evaluation
 from training.program import Skipped
@@ -48,20 +47,6 @@ class Workshop:
     @property
     def adapters(self) -> Path:
         return self.directory / "artifacts" / "adapters"
-
-
-def cut(parent: Path, rows: list[PairRow], shapes: BaseShapes) -> Snapshot:
-    return snapshots.write(
-        parent,
-        pairs=rows,
-        prompts=[prompt_row(row) for row in rows],
-        created=0.0,
-        last_event="1-0",
-        dropped={},
-        live_version=0,
-        base_sha256=shapes.sha256,
-        tokenizer_sha256=shapes.tokenizer_sha256,
-    )
 
 
 @pytest.fixture(scope="module")
