@@ -1,9 +1,10 @@
-"""Time and memory of archiving a backlog of votes, and of reading it back.
+"""Time and memory of archiving a backlog of votes, of reading it back, and of a snapshot of it.
 
     python -m benchmarks.archive --events 1000000 --json results.json
 
 Half of the events are preferences between two completions, half thumbs on one; a record is about 1 kB. They go straight
-into a Redis of the benchmark's own. Peaks are what this process holds beyond what it held before, Redis not counted.
+into a Redis of the benchmark's own. Peaks are what this process holds beyond what it held before, Redis not counted;
+of the snapshot, what it and the processes that it forks hold in all.
 """
 
 import argparse
@@ -19,12 +20,23 @@ from pathlib import Path
 
 import redis
 
-from benchmarks.meter import Memory, Stopwatch
-from core import keys
-from core.records import Choice, Comparison, CompletionRecord, CompletionState, Feedback, Message, Target
+from benchmarks.meter import Memory, Stopwatch, family
+from core import keys, registry
+from core.records import (
+    Choice,
+    Comparison,
+    CompletionRecord,
+    CompletionState,
+    Feedback,
+    Message,
+    PolicyState,
+    PolicyVersion,
+    Target,
+)
 from core.redis import connect
 from feedback import archiving, log, store
 from feedback.archive import Archive
+from feedback.cut import cut_snapshot
 from plumbline import embedded_redis
 
 _RECENT, _NEVER = 0.0, 1e12
@@ -55,11 +67,25 @@ def main() -> None:
         with _measured(figures, "records"):
             found = sum(len(list(log.records(client, "completions", ids, archive))) for ids in _sides(client, archive))
         assert found == given.events * 3 // 2, found
+        _cut(client, directory, figures)
         figures["archive_mib"] = sum(path.stat().st_size for path in archive.directory.iterdir()) / 2**20
     for name, value in figures.items():
         print(f"{name:20}{value:14,.1f}")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _cut(client: redis.Redis, artifacts: Path, figures: dict[str, float]) -> None:
+    """A snapshot of it all; its peak is what this process and its helpers hold together."""
+    zero = {"adapter_sha256": "00" * 32, "method": "zero", "created": 1.0, "state": PolicyState.CANDIDATE}
+    policy = PolicyVersion.model_validate({"version": 0, "parent": None, "base_sha256": "b"} | zero)
+    registry.initialise(client, policy, actor="benchmark")
+    watch = Stopwatch()
+    with family() as peak, watch.running():
+        found = cut_snapshot(client, artifacts, salt=b"salt", base_sha256="b", tokenizer_sha256="t").manifest
+        figures["snapshot_peak_mib"] = peak() / 2**20
+    assert found.rows + found.thumbs + sum(found.dropped.values()) >= figures["events"], found
+    figures |= {"snapshot_s": watch.seconds, "snapshot_rows": found.rows + found.thumbs}
 
 
 def _moved(client: redis.Redis, archive: Archive, copy_after_s: float, keep_s: float) -> archiving.Moved:

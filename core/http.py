@@ -1,23 +1,59 @@
-"""What both HTTP apps share: request ids, OpenAI-shaped errors, the body limit, counted requests.
+"""What both HTTP apps share: request ids, OpenAI-shaped errors, the body limit, counted requests, CORS for receipts,
+and work that ends when the client hangs up.
 
 Plain ASGI, no response is buffered: streams pass through untouched.
 """
 
+import asyncio
 import logging
 import re
 import uuid
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import metrics
 from core.errors import ApiError, InvalidRequest, NotFound, TooLarge
 
 log = logging.getLogger("plumbline.http")
+T = TypeVar("T")
+CLIENT_CLOSED = 499
+"""The status, for logs and metrics, of what nobody waits for any more."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PLACE = re.compile(r"{[^}]*}")
+VOTES_PATH = "/v1/feedback"
+"""Where a receipt is good for a vote: the one path that pages of other origins may post to."""
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, in a sentence; `param` names the field at fault, `code` is for programs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """Every error, in OpenAI's shape."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    error: ErrorDetail
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+"""What every router says of its refusals in the OpenAPI document; FastAPI's own 422 then stays out of it."""
 
 
 class RequestShell:
@@ -79,12 +115,37 @@ class RequestShell:
         return limited
 
 
+class ReceiptCors:
+    """Lets pages of the given origins vote with a receipt, and nothing else.
+
+    Only `POST` to the one path: a page that could also read would be shown everybody's votes. No cookies, no `*`.
+    It stands outside the shell, so that a page sees why it was refused; a preflight therefore has no `x-request-id`.
+    """
+
+    def __init__(self, app: ASGIApp, *, origins: Sequence[str]) -> None:
+        self.app = app
+        self.voting = CORSMiddleware(
+            app,
+            allow_origins=origins,
+            allow_methods=["POST"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "x-request-id"],
+            expose_headers=["etag", "retry-after", "www-authenticate", "x-request-id", "x-should-retry"],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        votes = scope["type"] == "http" and scope["path"] == VOTES_PATH and scope["method"] in ("OPTIONS", "POST")
+        await (self.voting if votes else self.app)(scope, receive, send)
+
+
 def error_response(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
 
 
-def install(app: FastAPI, *, max_body_bytes: int) -> None:
-    """Puts the shell around `app` and makes every error, ours or the framework's, OpenAI-shaped."""
+def install(app: FastAPI, *, max_body_bytes: int, cors_origins: Sequence[str] = ()) -> None:
+    """Puts the shell around `app` and makes every error, ours or the framework's, OpenAI-shaped.
+
+    Args: `cors_origins`: whose pages may vote with receipts.
+    """
 
     async def ours(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
@@ -94,28 +155,99 @@ def install(app: FastAPI, *, max_body_bytes: int) -> None:
         assert isinstance(error, RequestValidationError)
         return error_response(invalid_request(error.errors()))
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         if isinstance(error.__context__, ApiError):  # e.g. the body limit, met while the framework parsed
             return error_response(error.__context__)
-        shaped = NotFound(str(error.detail)) if error.status_code == 404 else InvalidRequest(str(error.detail))
-        return JSONResponse(shaped.body(), status_code=error.status_code, headers=error.headers)
+        if error.status_code in (404, 405):
+            return _unrouted(request, error)
+        return JSONResponse(InvalidRequest(str(error.detail)).body(), error.status_code, error.headers)
 
     app.add_exception_handler(ApiError, ours)
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, http)
     app.add_middleware(RequestShell, max_body_bytes=max_body_bytes)
+    if cors_origins:
+        app.add_middleware(ReceiptCors, origins=cors_origins)
 
 
-def invalid_request(errors: list[dict[str, object]] | object) -> InvalidRequest:
+def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
+    """What no route takes is 405 if a route takes the path by other methods, else 404. The framework sees it otherwise
+    where pages are mounted behind the routes: they take every path, and to them all but GET is a wrong method."""
+    asked, path = request.method, request.url.path[:200]
+    if (methods := _methods(request)) and asked not in methods:
+        allowed = ", ".join(methods)
+        message = f"{path} takes {allowed}, not {asked}."
+        return JSONResponse(InvalidRequest(message).body(), 405, {"allow": allowed})
+    return JSONResponse(NotFound(f"There is no {asked} {path}.").body(), 404)
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path takes; the framework names only the methods of the first route that fits.
+
+    Of several templates the one that spells out most of the path is meant: `/v1/raters/{id}/restore` is no rater,
+    though ids may hold slashes.
+    """
+    routes = [each for each in request.app.routes if isinstance(each, Route)]
+    fitting = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
+    meant = max((_spelled_out(each) for each in fitting), default=0)
+    return sorted(set().union(*(each.methods or set() for each in fitting if _spelled_out(each) == meant)))
+
+
+def _spelled_out(route: Route) -> int:
+    return len(_PLACE.sub("", route.path))
+
+
+def invalid_request(errors: list[dict[str, Any]] | object) -> InvalidRequest:
     """The first of pydantic's errors as OpenAI says it: a sentence, and the field in `param`."""
     first = next(iter(errors)) if isinstance(errors, list) else {}
-    location = first.get("loc", ())
+    kind, location = str(first.get("type")), first.get("loc", ())
     assert isinstance(location, tuple)
-    names = [str(part) for part in location if part != "body"]
-    param = ".".join(names) or None
-    message = {
-        "extra_forbidden": f"Unknown field {param!r}.",
-        "json_invalid": "The body is not valid JSON.",
-    }.get(str(first.get("type")), f"{first.get('msg', 'malformed request')}")
-    return InvalidRequest(message, param=None if first.get("type") == "json_invalid" else param)
+    if kind == "json_invalid":
+        return InvalidRequest(
+            f"The body is not valid JSON: {first.get('ctx', {}).get('error')}, at character {location[-1]}."
+        )
+    if location == ("body",):
+        return InvalidRequest(_NO_OBJECT if kind in _NOT_OBJECT else "The request has no body: send a JSON object.")
+    param = ".".join(str(part) for part in location if part != "body") or None
+    said = str(first.get("msg", "Malformed request"))
+    if isinstance(first.get("input"), str):
+        said = re.sub(r" item(s?),", r" character\1,", said)  # where pydantic counts without asking of what
+    return InvalidRequest(_sentence(kind, said, param), param=param)
+
+
+_NOT_OBJECT = ("model_type", "model_attributes_type", "dict_type")
+_NO_OBJECT = "The body is no JSON object: send one, with the header `content-type: application/json`."
+
+
+def _sentence(kind: str, said: str, param: str | None) -> str:
+    """What pydantic said, about a field that is named."""
+    name = "It" if param is None else repr(param)
+    if kind == "extra_forbidden":
+        return f"Unknown field {name}."
+    if kind == "missing":
+        return f"Field {name} is missing."
+    if kind in _NOT_OBJECT:
+        return f"{name} should be a JSON object."
+    if kind == "value_error":
+        return f"{name}: {said.removeprefix('Value error, ')}."
+    said = re.sub(r" after validation|, unable to .*", "", said)
+    return re.sub(r"^\w+ should", lambda _: f"{name} should", said).rstrip(".") + "."
+
+
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None if the client hangs up first; then `work` is cancelled, and with it its tokens."""
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        watching.cancel()
+        if not working.done():
+            working.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

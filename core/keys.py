@@ -21,7 +21,16 @@ TASKS = PREFIX + "tasks"  # sorted set: every rater task by its number
 TASKS_READY = PREFIX + "tasks-ready"  # sorted set: tasks with a free place, first in turn first (lua/task_common.lua)
 TASKS_DUE = PREFIX + "tasks-due"  # sorted set: when a lease (`{task} {rater}`) or an open task (`{task}`) ends
 TASK_NAMES = PREFIX + "task-names"  # hash: the operator's own id of a task -> task id
+ERASURES = PREFIX + "erasures"  # set: jobs that are not done
+TAINTED = PREFIX + "tainted"  # hash: version of a policy that was trained on erased data -> when that was erased
 RUNS = PREFIX + "runs"  # sorted set: run id by creation time
+TRUST = PREFIX + "trust"  # string: the last TrustReport (JSON)
+TRUST_RATERS = PREFIX + "trust-raters"  # hash: rater -> their last RaterReport (JSON); all are written together
+QUARANTINED = PREFIX + "quarantined"  # set: raters in quarantine now, as the log says (lua/rater_review.lua)
+SURVEY = PREFIX + "survey"  # hash: the survey that the next round waits for (training/survey.py)
+CHOICES = (
+    PREFIX + "choices"
+)  # hash: of the last run that ended `run`, `policy_version`, `versions` (VersionDoubt), `pairs` (OpenPairs)
 SCHEDULER = PREFIX + "scheduler"  # hash: what `plumbline status` shows of the next round
 
 TRAIN_QUEUE = "train"
@@ -46,7 +55,8 @@ def idempotency(key_digest: str) -> str:
 
 
 def rater(rater_id: str) -> str:
-    """Hash: what the log says of one rater now; see feedback/lua/rater.lua."""
+    """Hash: what the log says of one rater now: `consent`, `consent_event` (lua/rater.lua); `review_event` and
+    `review_at`, the newest quarantine or restoration, and each in `review:{position}` (lua/rater_review.lua)."""
     return f"{PREFIX}rater:{rater_id}"
 
 
@@ -67,6 +77,22 @@ def call(word: str) -> str:
     return f"{PREFIX}call:{word}"
 
 
+def erasure(job: str) -> str:
+    """Hash: `record` (Erasure, JSON), `tombstone`, its place in the log; until nothing but the rewrite of the
+    append-only file is left also `rater` and `traces`, what is to be erased."""
+    return f"{PREFIX}erasure:{job}"
+
+
+def rewriting(stream: str) -> str:
+    """Stream: another one in the making, without what is erased."""
+    return f"{stream}:rewriting"
+
+
 def run(run_id: str) -> str:
     """Hash: the truth about one training run."""
     return f"{PREFIX}run:{run_id}"
+
+
+def survey_lease(snapshot: str) -> str:
+    """String with a TTL: who is about to survey a snapshot (training/survey.py)."""
+    return f"{PREFIX}survey-lease:{snapshot}"

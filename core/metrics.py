@@ -29,6 +29,12 @@ VOTE_WRITE = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
 VOTES_UNUSED = Gauge("plumbline_votes_unused", "Preferences and rankings of people since the last snapshot.")
+RATERS_QUARANTINED = Gauge("plumbline_raters_quarantined", "Raters in quarantine.")
+ARCHIVE_ENTRIES = Gauge("plumbline_archive_entries", "Entries of the log that the archive holds.")
+ARCHIVE_SUCCESS = Gauge(
+    "plumbline_archive_last_success_timestamp_seconds",
+    "When the scheduler last archived what was old enough, if anything was; 0 if it never did.",
+)
 
 GENERATION = Gauge("plumbline_policy_generation", "The registry generation that this replica serves.")
 LIVE_VERSION = Gauge("plumbline_policy_live_version", "The live policy version on this replica.")

@@ -211,6 +211,7 @@ class RaterEvent(Record):
     """
 
     rater: str
+    """Of an `erase`, a keyed hash (feedback/rows.py `hashed_rater`): the id itself is nowhere any more."""
     action: Literal["consent", "quarantine", "restore", "erase"]
     train: bool | None = None
     """For `consent`: whether what they write and vote may be trained on."""
@@ -218,6 +219,123 @@ class RaterEvent(Record):
     actor: str
     created_at: float
     """Redis's clock."""
+
+
+class Share(Record):
+    """A measured share with its 95 % interval: `Share(value=0.53, low=0.49, high=0.57, count=612)`."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    """Of votes."""
+
+
+class RaterReport(Record):
+    """How far one rater was trusted when a round was last prepared (feedback/raters.py).
+
+    Example:
+        RaterReport(rater="user-7", votes=41, judged=38, reliability=0.1, reliability_low=-0.4, reliability_high=0.5,
+            weight=0.0, quarantined=True, reason="first side: e = 2.1e+06 after 38 votes", as_of=1790000100.0)
+    """
+
+    rater: str
+    votes: int
+    """That were looked at."""
+    judged: int
+    """Of which something is known about what an honest rater would have said."""
+    reliability: float
+    """1 as the usual rater, 0 a coin, below 0 the opposite."""
+    reliability_low: float
+    reliability_high: float
+    """95 % credible interval."""
+    weight: float
+    """Of the rater's training rows, 0 to 1."""
+    quarantined: bool = False
+    """By what these votes say. What holds now, a person may have changed since: that stands in the log."""
+    reason: str = ""
+    as_of: float
+    """Clock of the scheduler."""
+
+
+class SharedHabit(Record):
+    """What several raters have in common: `SharedHabit(habit="policy v3", raters=12, log10_e=9.1)`."""
+
+    habit: str
+    raters: int
+    """Who have it with 90 % probability."""
+    log10_e: float
+    """Evidence against nobody having it."""
+
+
+class TrustReport(Record):
+    """What the votes say about those who cast them, when a round was last prepared. Names nobody.
+
+    Example:
+        TrustReport(as_of=1790000100.0, snapshot="5d41402a…", votes=1200, surveyed=1100, raters=61, quarantined=3,
+            alpha_nominal=0.46, alpha_ordinal=None, first=Share(value=0.53, low=0.49, high=0.57, count=612),
+            longer=Share(…), longer_expected=0.55, habits=[SharedHabit(…)], error="")
+    """
+
+    as_of: float
+    """Clock of the scheduler."""
+    snapshot: str
+    """The one that was surveyed: before anybody was weighed."""
+    votes: int
+    """That were looked at."""
+    surveyed: int
+    """Of which a cross-fitted reward model has an opinion; none where the survey failed."""
+    raters: int
+    """Who were judged; who is set aside already is not judged again."""
+    quarantined: int
+    """Who are set aside now, by trust or by a person."""
+    alpha_nominal: float | None
+    """Krippendorff's, of preferences and thumbs on items with several votes."""
+    alpha_ordinal: float | None
+    """The same of ratings."""
+    first: Share | None
+    """How often people prefer the side that was shown first: one half without position bias."""
+    longer: Share | None
+    """How often they prefer the longer answer."""
+    longer_expected: float | None
+    """How often they would by what the answers say; more is length bias."""
+    habits: list[SharedHabit] = []
+    error: str = ""
+    """Why there was no survey, if there was to be one."""
+
+
+class ErasureState(StrEnum):
+    QUEUED = "queued"
+    ERASING = "erasing"
+    REWRITING = "rewriting"
+    """All is gone but from Redis's append-only file."""
+    DONE = "done"
+
+
+class Erasure(Record):
+    """One person's erasure, without saying whose. It is tried again until it is done.
+
+    Example:
+        Erasure(id="er_5d41…", state="done", requested=1790000400.0, finished=1790000407.5,
+            counts={"completions": 12, "feedback": 9}, snapshots=["5d41402a…"], runs=["3c59dc04…"], tainted=[3, 4])
+    """
+
+    id: str
+    state: ErasureState
+    requested: float
+    """Clock of the process that was asked."""
+    finished: float | None = None
+    """Clock of the scheduler."""
+    counts: dict[str, int] = {}
+    """How much was removed, by what it was. What a killed attempt removed last may be missing."""
+    snapshots: list[str] = []
+    """Whose rows were deleted."""
+    runs: list[str] = []
+    """Whose directories were deleted."""
+    tainted: list[int] = []
+    """Policy versions that were trained on these snapshots, and those that descend from them."""
+    error: str = ""
+    """Why the last attempt did not get to the end."""
 
 
 TaskKind = Literal["compare", "rank", "rate", "correct"]
@@ -292,7 +410,7 @@ class SnapshotManifest(Record):
     """Votes that gave no row or no policy row, by reason, which begins with the kind (`thumb_stale`) but for
     preferences."""
     thumbs: int
-    """Rows of thumbs; in schema 1, thumbs that were given."""
+    """Rows of thumbs."""
     policy_thumbs: int = 0
     """Thumbs that may train the policy; besides what holds for pairs, their completions stand in no pair."""
     rankings: int = 0
@@ -306,6 +424,8 @@ class SnapshotManifest(Record):
     live_version: int
     base_sha256: str
     tokenizer_sha256: str
+    erased: float | None = None
+    """When its rows were deleted, because they held somebody who was erased: it cannot be replayed."""
 
 
 class RunState(StrEnum):
@@ -353,6 +473,58 @@ class Run(Record):
     """Why it was skipped, failed or cancelled."""
     last_vote: float = 0.0
     """Time of the newest vote in the snapshot: where "vote to first token" starts."""
+
+
+class VersionDoubt(Record):
+    """How little the votes say about which policy version is better: the posterior covariance of their Bradley–Terry
+    strengths, in log-odds.
+
+    Example:
+        VersionDoubt(versions=[0, 1], covariance=[[0.8, 0.2], [0.2, 0.8]], prior=1.0)
+    """
+
+    versions: list[int]
+    """That votes compare, at most the newest 32."""
+    covariance: list[list[float]]
+    """In their order."""
+    prior: float
+    """Variance of a version that no vote compares; it is independent of the others."""
+
+    def of(self, one: int, other: int) -> float:
+        """Variance of the difference of two versions: `of(0, 1)` is 0.8 + 0.8 - 2 · 0.2 = 1.2."""
+        places = [self.versions.index(each) if each in self.versions else None for each in (one, other)]
+        alone = [self.prior if place is None else self.covariance[place][place] for place in places]
+        shared = 0.0 if None in places else self.covariance[places[0] or 0][places[1] or 0]
+        return sum(alone) - 2 * shared if one != other else 0.0
+
+
+class OpenPairs(Record):
+    """Pairs of answers to the same prompt that nobody has compared, most to be learned first.
+
+    Example:
+        OpenPairs(pairs=[("chatcmpl-41ab…", "chatcmpl-77f0…")], scores=[0.31])
+    """
+
+    pairs: list[tuple[str, str]]
+    """Ids of completions, at most a thousand pairs."""
+    scores: list[float]
+    """What a vote is expected to teach the reward model (training/acquisition.py)."""
+
+
+class Choices(Record):
+    """What a run leaves behind for those who choose what to ask next: choices.json in its directory.
+
+    Example:
+        Choices(versions=VersionDoubt(…), clusters={"ab12…": 0.4}, open_pairs=OpenPairs(…), members=64)
+    """
+
+    versions: VersionDoubt
+    clusters: dict[str, float]
+    """Prompt cluster to the mean variance of the reward's margin between two answers there, in squared log-odds; the
+    thousand clusters with the most."""
+    open_pairs: OpenPairs
+    members: int
+    """Of the ensemble that was asked."""
 
 
 class Verdict(StrEnum):

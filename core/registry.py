@@ -127,6 +127,24 @@ def rollback(client: redis.Redis, *, actor: str, reason: str) -> int:
     return int(version)
 
 
+def taint(client: redis.Redis, versions: Sequence[int], *, at: float) -> None:
+    """Marks versions that were trained on data that has been erased; the first time stays."""
+    for version in versions:
+        client.hsetnx(keys.TAINTED, str(version), str(at))
+
+
+def tainted(client: redis.Redis) -> dict[int, float]:
+    """Versions with something erased in them, and since when: those that are marked, and those that descend from them,
+    as training starts from the parent's adapter."""
+    marked = {int(version): float(at) for version, at in cast(dict[str, str], client.hgetall(keys.TAINTED)).items()}
+    found: dict[int, float] = {}
+    for known in policies(client) if marked else []:  # a parent comes before its children
+        times = [at for at in (marked.get(known.version), found.get(known.parent or 0)) if at is not None]
+        if times:
+            found[known.version] = min(times)
+    return found
+
+
 def history(client: redis.Redis) -> list[AuditEvent]:
     """Every change, oldest first."""
     entries = cast(list[tuple[str, dict[str, str]]], client.xrange(keys.AUDIT))

@@ -5,13 +5,16 @@ A wrong value stops the program with a line that names the variable.
 """
 
 import functools
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import UsageError
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 class Settings(BaseSettings):
@@ -54,7 +57,11 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1)
 
     train_by_default: bool = True
-    """Whether a chat request without `store` may be trained on. `store: false` never is, and keeps no text."""
+    """Whether a completion without `store` and without a train flag may be trained on. `store: false` never is, and
+    keeps no text."""
+    trust: bool = True
+    """Whether raters are judged before each round: weighed, and set aside where many signs are against them. Below
+    twenty raters it is reported only."""
     min_reading_s: float = Field(1.0, ge=0)
     """A person's vote that comes sooner after the answer began trains nothing; 0 lets every vote pass."""
     feedback_window_s: int = Field(7 * 24 * 3600, ge=60)
@@ -63,6 +70,21 @@ class Settings(BaseSettings):
     """How long votes wait before they are copied to the archive under the artifacts, or half the feedback window if
     that is sooner. Redis gives them up when nobody can change them by a vote any more."""
     max_body_bytes: int = Field(256 * 1024, ge=1024)
+    cors_origins: str = ""
+    """Origins, with commas between, whose pages may vote with receipts: `https://app.example,http://localhost:8080`."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _explicit(cls, given: str) -> str:
+        for origin in _listed(given):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin: name each as a browser sends it, https://app.example")
+        return given
+
+    @property
+    def vote_origins(self) -> list[str]:
+        """`cors_origins`, one by one."""
+        return _listed(self.cors_origins)
 
     @property
     def directory(self) -> Path:
@@ -82,6 +104,10 @@ class Settings(BaseSettings):
         """These settings as variables, for a child process."""
         values = self.model_dump(mode="json", exclude_none=True)
         return {_VARIABLES.get(name, f"PLUMBLINE_{name.upper()}"): str(value) for name, value in values.items()}
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 _VARIABLES = {"redis_url": "REDIS_URL", "broker_url": "BROKER_URL", "artifacts_url": "ARTIFACTS_URL"}

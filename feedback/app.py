@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 from core.redis import connect_async
 from core.settings import Settings
-from feedback import endpoints, task_endpoints
+from feedback import endpoints, erasure_endpoints, export_endpoints, rater_endpoints, task_endpoints
 from feedback.archive import Archive
 from feedback.lineage import Lineage
 
@@ -35,5 +35,8 @@ def attach(app: FastAPI, redis_url: str, settings: Settings, *, admin: FastAPI |
     app.include_router(endpoints.routes(client, window_s=settings.feedback_window_s, archive=archive, lineage=lineage))
     app.include_router(task_endpoints.rater_routes(client, window_s=settings.feedback_window_s))
     if admin is not None:
+        admin.include_router(erasure_endpoints.routes(client))
+        admin.include_router(export_endpoints.routes(settings, redis_url))
+        admin.include_router(rater_endpoints.routes(client, archive))
         admin.include_router(task_endpoints.operator_routes(client, window_s=settings.feedback_window_s))
     return Feedback(client=client)

@@ -53,15 +53,15 @@ def run(
     Raises:
         UsageError: the archive is not the one that Redis was trimmed by, or is damaged.
     """
-    with _alone(archive.directory) as alone:
-        if not alone:
+    with alone(archive.directory) as only_one:
+        if not only_one:
             return None
-        _prepare(client, archive)
+        prepare(client, archive)
         copied = _copy(client, archive, copy_after_s, most)
         return Moved(copied=copied, trimmed=_trim(client, archive, keep_s, most))
 
 
-def _prepare(client: redis.Redis, archive: Archive) -> None:
+def prepare(client: redis.Redis, archive: Archive) -> None:
     """Deletes what a killed run left. A manifest comes before the first file, so that a lost one is not taken for a
     beginning."""
     log.check_reaches(archive, log.trimmed(client))
@@ -77,7 +77,7 @@ def _prepare(client: redis.Redis, archive: Archive) -> None:
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[bool]:
+def alone(directory: Path) -> Iterator[bool]:
     """Holds a lock that ends with the process, however it ends."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / _LOCK).open("w") as lock:

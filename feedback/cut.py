@@ -1,27 +1,33 @@
 """Cuts a snapshot: everything in the log so far, judged by the policy that is live now, frozen to disk.
 
-Completions are read twice, a chunk at a time: to judge the votes, and to write the rows of those that are kept.
+Completions are read once, a chunk at a time: where a vote is judged its rows are made too (feedback/drafts.py), and
+written when it is known which votes stay.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import redis
 
 from core import registry
 from core.errors import UsageError
 from core.records import PolicyVersion, now
 from feedback import events, examples, snapshot, store
-from feedback.archive import Archive
-from feedback.eligibility import Circumstances, Freshness, UsableVote
-from feedback.examples import Selection
+from feedback.archive import Archive, RecordTable
+from feedback.drafts import Drafts
+from feedback.eligibility import Circumstances, Freshness
 from feedback.influence import Caps
-from feedback.rows import VoteRow
+from feedback.processes import uncollected, usable
 from feedback.snapshot import Snapshot, Writer
 
 _BEFORE_ALL = "0-0"
+_MANY = 20_000
+"""Events of a log that are worth several processes, which take a moment to start."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +35,15 @@ class Trust:
     """What a deployment believes of its raters; by default all of all."""
 
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Of a rater's rows; 1 of those who are not named."""
+    """Of a rater's rows."""
+    unknown: float = 1.0
+    """Of those of raters who are not named, and of nobody in particular."""
     fastest_s: float = 0.0
     """See `Circumstances.fastest_s`."""
     caps: Caps = dataclasses.field(default_factory=Caps)
 
 
+@uncollected()
 def cut_snapshot(
     client: redis.Redis,
     artifacts: Path,
@@ -44,11 +53,15 @@ def cut_snapshot(
     tokenizer_sha256: str,
     max_staleness: int = 1,
     trust: Trust | None = None,
+    processes: int | None = None,
 ) -> Snapshot:
     """Freezes all votes to date under `artifacts`/snapshots/{id}/; doing it twice gives the same one.
 
     Policy rows are those of the live version and its `max_staleness` nearest ancestors that the live policy has not
     been trained on. A rejected candidate consumes nothing: only what a *live* policy learned from counts as used.
+
+    Args:
+        processes: that share the work; None is one of them for each core if the log is long, else this one alone.
 
     Raises:
         UsageError: there is no policy yet, or the live policy's own snapshot is gone.
@@ -68,21 +81,28 @@ def cut_snapshot(
         freshness=Freshness(versions=lineage(policies, state.live, max_staleness), since=since),
         raters=events.rater_states(raters),
         weights=trust.weights,
+        unknown=trust.unknown,
         fastest_s=trust.fastest_s,
     )
-    entries = [*(vote.entry for vote in votes), *(event.entry for event in raters)]
+    entries = itertools.chain((vote.entry for vote in votes), (event.entry for event in raters))
+    last_event = max(entries, key=events.position, default=_BEFORE_ALL)
     prompts = store.prompts(client)
     completions = partial(store.completions, client, archive=archive)
-    selection = examples.select(votes, completions, prompts, by=by, caps=trust.caps)
-    with Writer(directory) as writer:
+    comparisons = partial(store.comparisons, client, archive=archive)
+    processes = processes or (usable() if len(votes) >= _MANY else 1)
+    _prepare(archive)
+    with Writer(directory) as writer, Drafts(directory, comparisons, by=by) as drafts:
+        selection = examples.select(
+            votes, completions, prompts, by=by, caps=trust.caps, processes=processes, taker=drafts
+        )
+        del votes
         clusters: set[str] = set()
         writer.add(examples.prompt_rows(examples.logged_rows(prompts, by=by), selection.spellings, clusters))
-        for found in _rows(client, archive, selection, by):
-            writer.add(found)
-            writer.add(examples.prompt_rows(found, selection.spellings, clusters))
+        for encoded in drafts.settled(selection, clusters):
+            writer.put(encoded)
         return writer.finish(
             created=now(),
-            last_event=max(entries, key=events.position, default=_BEFORE_ALL),
+            last_event=last_event,
             dropped=selection.dropped,
             live_version=state.live,
             base_sha256=base_sha256,
@@ -92,21 +112,11 @@ def cut_snapshot(
         )
 
 
-def _rows(client: redis.Redis, archive: Archive, selection: Selection, by: Circumstances) -> Iterator[list[VoteRow]]:
-    """The rows of each vote. One whose completions expired since they were judged is excluded."""
-    for chunk in examples.chunks(selection.votes):
-        records = store.completions(client, (side for vote in chunk for side in vote.sides), archive)
-        asked = store.comparisons(client, {vote.feedback.target.id for vote in chunk if _of_comparison(vote)}, archive)
-        for vote in chunk:
-            if records.keys() >= set(vote.sides):
-                comparison = asked.get(vote.feedback.target.id)
-                yield examples.rows(vote, records, by=by, propensity=comparison.propensity if comparison else None)
-            else:
-                selection.exclude(vote, "expired")
-
-
-def _of_comparison(vote: UsableVote) -> bool:
-    return vote.feedback.target.type == "comparison"
+def _prepare(archive: Archive) -> None:
+    """Loads here, once for all processes, what each of them would load: the index of records, and Arrow's helpers."""
+    for table in get_args(RecordTable):
+        list(archive.records(table, ()))
+    pa.array([""])
 
 
 def lineage(policies: dict[int, PolicyVersion], version: int, ancestors: int) -> frozenset[int]:

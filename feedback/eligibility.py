@@ -4,17 +4,23 @@ A vote is judged together with the completions that it is about, which are large
 them is only what later rules need (feedback/influence.py), so that a log of any length can be judged.
 """
 
+import functools
 import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from core.records import SIDES, Choice, CompletionRecord, CompletionState, Feedback, Fold, Kind, Message
+import msgspec
+
+from core.records import SIDES, CompletionState, Fold, Kind
+from feedback.essence import AnyChoice, AnyTurn, Said, Sampled
 from feedback.events import LoggedVote, RaterState, after
-from feedback.rows import canonical, canonical_prompt, cluster_of, fold_of
+from feedback.rows import canonical_prompt, cluster_of, fold_of, hashed_rater
 
+_hashed = functools.lru_cache(maxsize=100_000)(hashed_rater)
+_WORDS = re.compile(r"\w+").findall
 FLAGS = ("safety", "pii", "spam")
 """Values of a flag that keep a completion out of all training; `other` is for people to read."""
 KINDS: tuple[Kind, ...] = ("preference", "ranking", "thumb", "rating", "correction")
@@ -34,7 +40,7 @@ class Freshness:
     since: str
     """The last event of the live policy's snapshot: what lies before has trained the policy already."""
 
-    def recent(self, sides: Iterable[CompletionRecord]) -> bool:
+    def recent(self, sides: Iterable[Sampled]) -> bool:
         return {side.policy_version for side in sides} <= self.versions
 
 
@@ -48,20 +54,32 @@ class Circumstances:
     flagged: frozenset[str] = frozenset()
     """Completions that somebody flagged with one of `FLAGS`."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Trust of each rater; 1 of those who are not named, and of nobody in particular."""
+    """Trust of each rater."""
+    unknown: float = 1.0
+    """Of those who are not named, and of nobody in particular."""
     fastest_s: float = 0.0
     """A person who votes sooner after an answer began has not read it; 0 lets every vote pass. The answer's clock is
     that of the API process, the vote's is Redis's: keep it well above what they may differ by."""
 
-    def weight(self, feedback: Feedback) -> float:
-        return self.weights.get(feedback.rater, 1.0) if feedback.rater is not None else 1.0
+    def state(self, rater: str | None) -> RaterState | None:
+        """None: nothing is known of them. An erased one is known by a hash only."""
+        if rater is None or not self.raters:
+            return None
+        return self.raters.get(_hashed(self.salt, rater)) or self.raters.get(rater)
+
+    def hashed(self, rater: str | None) -> str:
+        """As rows name them."""
+        return _hashed(self.salt, rater)
+
+    def weight(self, feedback: Said) -> float:
+        return self.weights.get(feedback.rater, self.unknown) if feedback.rater is not None else self.unknown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UsableVote:
     """A vote that may give rows, with what is to be known of its completions."""
 
-    vote: LoggedVote
+    feedback: Said
     sides: tuple[str, ...]
     """Ids of the completions that give rows, in the order of the comparison's sides."""
     cluster: str
@@ -70,16 +88,14 @@ class UsableVote:
     """Prompts that differ in punctuation, case or spaces share it."""
     spelling: bytes
     """Digest of the very prompt: of the spellings in a cluster the smallest stands for it."""
+    table: Literal["pairs", "rankings", "thumbs", "ratings", "demonstrations"]
+    """Where its rows go, or the most telling of them."""
     answers: bytes
     """Digest of prompt and answers, whatever their order: the same thing was voted on."""
     recent: bool
     """Sampled by policies that are fresh enough."""
     trains: bool
     """May train the policy, as far as this vote alone is concerned."""
-
-    @property
-    def feedback(self) -> Feedback:
-        return self.vote.feedback
 
     @property
     def order(self) -> tuple[float, str]:
@@ -94,7 +110,7 @@ class UsableVote:
         return self.feedback.kind == "preference" and self.feedback.value == "tie"
 
 
-def judge(vote: LoggedVote, records: Mapping[str, CompletionRecord], by: Circumstances) -> UsableVote | Unusable:
+def judge(vote: LoggedVote, records: Mapping[str, Sampled], by: Circumstances) -> UsableVote | Unusable:
     """The vote as it may be used, or the reason why it gives no row."""
     feedback = vote.feedback
     if reason := _voter(feedback, by):
@@ -112,25 +128,32 @@ def judge(vote: LoggedVote, records: Mapping[str, CompletionRecord], by: Circums
     return _usable(vote, sides, texts, by)
 
 
-def _usable(vote: LoggedVote, sides: Sequence[CompletionRecord], texts: Sequence[str], by: Circumstances) -> UsableVote:
+def _usable(vote: LoggedVote, sides: Sequence[Sampled], texts: Sequence[str], by: Circumstances) -> UsableVote:
     messages, ids = sides[0].messages, tuple(side.id for side in sides)
     cluster = cluster_of(messages)
     fold, recent = fold_of(by.salt, cluster), by.freshness.recent(sides)
     fresh = vote.feedback.kind == "correction" or (recent and after(vote.entry, by.freshness.since))
     return UsableVote(
-        vote=vote,
+        feedback=vote.feedback,
         sides=ids,
         cluster=cluster,
         fold=fold,
         theme=theme_of(messages),
         spelling=spelling_of(canonical_prompt(messages)),
-        answers=_digest(canonical([cluster, sorted(texts)])),
+        table=_table(vote.feedback),
+        answers=hashlib.sha256(msgspec.json.encode([cluster, sorted(texts)])).digest(),
         recent=recent,
         trains=fold == "optimize" and fresh and vote.feedback.kind != "rating",
     )
 
 
-def _voter(feedback: Feedback, by: Circumstances) -> Unusable | None:
+def _table(feedback: Said) -> Any:
+    if feedback.kind == "preference":
+        return "thumbs" if feedback.value == "both_bad" else "pairs"
+    return {"ranking": "rankings", "thumb": "thumbs", "rating": "ratings"}.get(feedback.kind, "demonstrations")
+
+
+def _voter(feedback: Said, by: Circumstances) -> Unusable | None:
     if reason := of_person(feedback.rater, by):
         return reason
     if not feedback.train:
@@ -140,7 +163,7 @@ def _voter(feedback: Feedback, by: Circumstances) -> Unusable | None:
 
 def of_person(rater: str | None, by: Circumstances) -> Unusable | None:
     """Why nothing of this person's is trained on, be it a vote or a conversation."""
-    state = by.raters.get(rater) if rater is not None else None
+    state = by.state(rater)
     if state is None:
         return None
     if state.erased:
@@ -150,7 +173,7 @@ def of_person(rater: str | None, by: Circumstances) -> Unusable | None:
     return "no_consent" if state.train is False else None
 
 
-def _side(feedback: Feedback, side: CompletionRecord | None, by: Circumstances) -> Unusable | None:
+def _side(feedback: Said, side: Sampled | None, by: Circumstances) -> Unusable | None:
     """Why a completion is not trained on; None if it may be."""
     if side is None:
         return "expired"
@@ -165,23 +188,26 @@ def _side(feedback: Feedback, side: CompletionRecord | None, by: Circumstances) 
     return None if complete else "truncated"
 
 
-def _too_fast(feedback: Feedback, sides: Iterable[CompletionRecord], fastest_s: float) -> bool:
+def _too_fast(feedback: Said, sides: Iterable[Sampled], fastest_s: float) -> bool:
     """Hired raters vote on answers that were written long ago; an AI need not read."""
     if fastest_s <= 0 or feedback.rater_kind != "human" or feedback.source == "task":
         return False
     return feedback.created_at - max(side.created for side in sides) < fastest_s
 
 
-def _identical(feedback: Feedback, texts: Sequence[str]) -> bool:
+def _identical(feedback: Said, texts: Sequence[str]) -> bool:
     """Nothing is preferred to itself, and an answer that was not edited demonstrates nothing new."""
     if feedback.kind == "correction":
         return str(feedback.value).strip() == texts[0].strip()
     return len(texts) > 1 and len(set(texts)) == 1
 
 
-def choice_of(feedback: Feedback, record: CompletionRecord) -> Choice | None:
+def choice_of(feedback: Said, record: Sampled) -> AnyChoice | None:
     """The answer that was voted on; None if the engine never began it."""
-    return next((choice for choice in record.choices if choice.index == feedback.target.choice_index), None)
+    for choice in record.choices:
+        if choice.index == feedback.target.choice_index:
+            return choice
+    return None
 
 
 def ranked(usable: UsableVote) -> list[list[str]]:
@@ -193,14 +219,16 @@ def ranked(usable: UsableVote) -> list[list[str]]:
     return [group for group in groups if group]
 
 
-def theme_of(messages: Iterable[Message]) -> bytes:
+def theme_of(messages: Iterable[AnyTurn]) -> bytes:
     """What near-duplicate prompts have in common: the words of all turns in their order, folded, hashed.
 
     A paraphrase is another theme. What has no words at all is a theme of its own spelling.
     """
     turns = [unicodedata.normalize("NFKC", message.content).casefold() for message in messages]
-    words = [re.findall(r"\w+", turn) for turn in turns]
-    return _digest(canonical(words if any(words) else turns))
+    words = [_WORDS(turn) for turn in turns]
+    if not any(words):
+        return hashlib.sha256(msgspec.json.encode(turns)).digest()
+    return _digest("\n".join(" ".join(turn) for turn in words))  # no word holds either, so no two are the same
 
 
 def spelling_of(prompt: str) -> bytes:

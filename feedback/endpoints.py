@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
 import redis.asyncio
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from pydantic import ValidationError
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from core import metrics
 from core.errors import ApiError, InvalidRequest
-from core.http import invalid_request
+from core.http import ERRORS, ErrorDetail, invalid_request
 from core.records import Feedback, Target, new_id, now
 from feedback import consent, events, lookup, receipt_endpoints, schemas, store
 from feedback.archive import Archive
@@ -24,8 +25,6 @@ from feedback.schemas import (
     BatchResult,
     ConsentObject,
     ConsentRequest,
-    ErrorBody,
-    ErrorDetail,
     FeedbackDetail,
     FeedbackList,
     FeedbackObject,
@@ -37,7 +36,6 @@ from feedback.scripts import View
 from feedback.store import StoredVote
 
 log = logging.getLogger("plumbline.feedback")
-_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, 503: {"model": ErrorBody}}
 _IDEMPOTENCY_KEY: dict[str, Any] = {
     "parameters": [
         {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255}}
@@ -49,9 +47,21 @@ _T = TypeVar("_T")
 IfMatch = Annotated[str | None, Header(max_length=255)]
 
 
+class _FeedbackIds(StringConvertor):
+    """Keeps `/v1/feedback/batch` and its like from being taken for feedback: they are resources with other methods."""
+
+    regex = "fb_[^/]+"
+
+
+register_url_convertor("feedback_id", _FeedbackIds())
+_ONE = "/v1/feedback/{feedback_id:feedback_id}"
+FeedbackPath = Annotated[str, Path(json_schema_extra={"pattern": schemas.FEEDBACK_ID})]
+"""Documented, not checked: an id that cannot be is 404 like one that is not."""
+
+
 def routes(client: redis.asyncio.Redis, *, window_s: int, archive: Archive, lineage: Lineage) -> APIRouter:
     """The feedback API over `client`; completions can be voted on for `window_s` seconds."""
-    router = APIRouter(responses=_ERRORS)
+    router = APIRouter(responses=ERRORS)
     _add_giving(router, client, window_s)
     _add_reading(router, client, archive, lineage)
     _add_changing(router, client, archive)
@@ -104,8 +114,8 @@ def _add_reading(router: APIRouter, client: redis.asyncio.Redis, archive: Archiv
         given = query.model_dump() | {"policy_version": version}
         return schemas.feedback_list(await lookup.page(client, lookup.Query(**given), archive))
 
-    @router.get("/v1/feedback/{feedback_id}")
-    async def get_feedback(feedback_id: str, response: Response) -> FeedbackDetail:
+    @router.get(_ONE)
+    async def get_feedback(feedback_id: FeedbackPath, response: Response) -> FeedbackDetail:
         """One vote with its earlier revisions and what became of it; the `ETag` is its revision."""
         found = await lookup.find(client, feedback_id, history=lookup.MAX_HISTORY, archive=archive)
         _tagged(response, found.view)
@@ -113,9 +123,9 @@ def _add_reading(router: APIRouter, client: redis.asyncio.Redis, archive: Archiv
 
 
 def _add_changing(router: APIRouter, client: redis.asyncio.Redis, archive: Archive) -> None:
-    @router.patch("/v1/feedback/{feedback_id}")
+    @router.patch(_ONE)
     async def revise_feedback(
-        feedback_id: str, body: RevisionRequest, response: Response, if_match: IfMatch = None
+        feedback_id: FeedbackPath, body: RevisionRequest, response: Response, if_match: IfMatch = None
     ) -> FeedbackObject:
         """Appends a revision; one that says nothing new changes nothing."""
         change = _change(body)
@@ -129,8 +139,10 @@ def _add_changing(router: APIRouter, client: redis.asyncio.Redis, archive: Archi
             view = await store.revise(client, feedback_id, revised, revisions=_revisions(if_match), archive=archive)
         return _tagged(response, view)
 
-    @router.delete("/v1/feedback/{feedback_id}")
-    async def withdraw_feedback(feedback_id: str, response: Response, if_match: IfMatch = None) -> FeedbackObject:
+    @router.delete(_ONE)
+    async def withdraw_feedback(
+        feedback_id: FeedbackPath, response: Response, if_match: IfMatch = None
+    ) -> FeedbackObject:
         """Takes a vote back: no later snapshot holds it. Doing it twice is doing it once."""
         with _counted("withdraw"):
             view = await store.revise(

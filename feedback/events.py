@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from core.errors import AlreadyDecided, InvalidRequest
 from core.records import (
@@ -24,6 +24,7 @@ from core.records import (
     Target,
     Value,
 )
+from feedback.essence import Said
 
 MAX_COMMENT = 4000
 MAX_REASONS, MAX_REASON = 16, 64
@@ -33,10 +34,11 @@ CLOCK_SKEW_S = 60.0
 DECIDING: tuple[Kind, ...] = ("preference", "ranking")
 """Kinds that decide a comparison: they reveal its policies, so that they cannot be changed afterwards."""
 
-_KINDS: dict[str, tuple[Kind, ...]] = {
+TAKES: dict[str, tuple[Kind, ...]] = {
     "completion": ("thumb", "rating", "correction", "comment", "flag"),
     "comparison": ("preference", "ranking", "comment", "flag"),
 }
+"""The kinds that each type of target takes."""
 _VALUES: dict[Kind, tuple[Value, ...]] = {
     "thumb": (1, -1),
     "rating": (1, 2, 3, 4, 5),
@@ -82,7 +84,7 @@ class LoggedVote:
     """One Feedback event of the log and its position there (`1790000003200-0`)."""
 
     entry: str
-    feedback: Feedback
+    feedback: Said
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,15 +127,19 @@ def check(ballot: Ballot, *, now: float) -> None:
         InvalidRequest: the kind does not fit the target, the value the kind, or a field is over its limit; `param`
             names the field.
     """
-    kinds = _KINDS[ballot.target.type]
-    if ballot.kind not in kinds:
-        raise _wrong("kind", f"A {ballot.target.type} takes {', '.join(kinds)}, not {ballot.kind}.")
+    check_kind(ballot.target.type, ballot.kind, param="kind")
     if ballot.target.type == "comparison" and ballot.target.choice_index != 0:
         raise _wrong("target.choice_index", "A comparison has no choices to index.")
     check_value(ballot.kind, ballot.value)
     check_extras(ballot.reasons, ballot.comment, ballot.metadata)
     if ballot.occurred_at is not None and not 0 <= ballot.occurred_at <= now + CLOCK_SKEW_S:
         raise _wrong("occurred_at", "It lies in the future, or before 1970.")
+
+
+def check_kind(target: Literal["completion", "comparison"], kind: Kind, *, param: str) -> None:
+    """Raises InvalidRequest: the kind does not fit this type of target."""
+    if kind not in TAKES[target]:
+        raise _wrong(param, f"A {target} takes {', '.join(TAKES[target])}; not {kind}.")
 
 
 def check_value(kind: Kind, value: Value) -> None:
@@ -143,7 +149,8 @@ def check_value(kind: Kind, value: Value) -> None:
             raise _wrong("value", f"The value of a {kind} is one of {', '.join(map(json.dumps, _VALUES[kind]))}.")
     elif kind == "ranking":
         if not _is_ranking(value):
-            raise _wrong("value", 'A ranking groups all sides, best first, each once: [["b"], ["a", "c"]].')
+            example = '[["b"], ["a", "c"]]'
+            raise _wrong("value", f"A ranking groups all of three to nine sides, best first, each once: {example}.")
     elif not isinstance(value, str) or not value.strip():
         raise _wrong("value", f"The value of a {kind} is a text that is not empty.")
     elif kind == "comment" and len(value) > MAX_COMMENT:
@@ -213,7 +220,8 @@ def revised(feedback: Feedback, change: Change, *, superseded: bool) -> Feedback
     check_value(new.kind, new.value)
     check_extras(tuple(new.reasons), new.comment, tuple(new.metadata.items()))
     if new.kind in DECIDING and new.value != feedback.value:
-        raise AlreadyDecided("The policies were revealed by this vote; it cannot change.", code="already_revealed")
+        message = "This vote decided its comparison, so its value cannot change; DELETE takes the whole vote back."
+        raise AlreadyDecided(message, code="already_revealed")
     return None if new == feedback else new.model_copy(update={"revision": feedback.revision + 1})
 
 
@@ -249,15 +257,16 @@ def standing(votes: Iterable[LoggedVote]) -> tuple[list[LoggedVote], int]:
     for vote in sorted(votes, key=lambda vote: position(vote.entry)):
         held = newest.get(vote.feedback.id)
         if held is None or vote.feedback.revision > held.feedback.revision:
+            newest.pop(vote.feedback.id, None)  # so that the order is the log's
             newest[vote.feedback.id] = vote
         if vote.feedback.supersedes is not None:
             superseded.add(vote.feedback.supersedes)
     active = [vote for id_, vote in newest.items() if id_ not in superseded and not vote.feedback.withdrawn]
-    return sorted(active, key=lambda vote: position(vote.entry)), len(superseded & newest.keys())
+    return active, len(superseded & newest.keys())
 
 
 def rater_states(events: Iterable[LoggedRater]) -> dict[str, RaterState]:
-    """Of each rater with events: the newest consent, quarantined or not, erased or not."""
+    """Of each rater with events: the newest consent, quarantined or not, erased or not. The erased go by their hash."""
     states: dict[str, RaterState] = {}
     for logged in sorted(events, key=lambda logged: position(logged.entry)):
         event = logged.event

@@ -1,26 +1,26 @@
 """From votes and completion records to training rows: pure, so that the same log always gives the same rows.
 
-In two steps, because completions are large and votes are many: `select` says which votes give rows, looking at a chunk
-of completions at a time; `rows` makes the rows of one vote. What gives no row is counted by reason; a vote that cannot
-be used is never lost without a number.
+`select` says which votes give rows, looking at a chunk of completions at a time, because they are large and votes are
+many; `rows` makes the rows of one vote. What gives no row is counted by reason; a vote that cannot be used is never
+lost without a number.
 """
 
 import dataclasses
-import hashlib
-import hmac
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
-from core.records import Choice, CompletionRecord, Feedback
 from feedback import eligibility, influence
 from feedback.eligibility import FLAGS, KINDS, Circumstances, Unusable, UsableVote, choice_of, ranked, spelling_of
+from feedback.essence import AnyChoice, Said, Sampled
 from feedback.events import LoggedPrompt, LoggedVote, standing
 from feedback.influence import Caps, Crowded, InForce, Withheld
 from feedback.outcomes import As, Outcome
+from feedback.processes import in_order
 from feedback.rows import (
     DemonstrationRow,
     PairRow,
@@ -49,7 +49,7 @@ _AS: dict[str, As] = {
     "demonstrations": "demonstration",
 }
 
-Completions = Callable[[Iterable[str]], Mapping[str, CompletionRecord]]
+Completions = Callable[[Iterable[str]], Mapping[str, Sampled]]
 """Gives the records of these ids that still exist."""
 Fields = dict[str, Any]
 _T = TypeVar("_T")
@@ -72,11 +72,16 @@ class Selection:
     """The prompt that stands for each cluster, as its digest: the smallest, so that the order of arrival does not
     matter. None of prompts with personal data."""
 
-    def exclude(self, vote: UsableVote, reason: Unusable) -> None:
-        """Takes back what was selected: when its rows were to be made, something was missing."""
-        counted = counted_as(vote.feedback, reason)
-        self.excluded[vote.feedback.id] = reason
-        self.dropped[counted] = self.dropped.get(counted, 0) + 1
+
+class Taker(Protocol):
+    """Takes what is to be made of votes while their completions are at hand, a chunk at a time, in the order of time;
+    before it is known which of the votes stay."""
+
+    def make(self, votes: Sequence[UsableVote], records: Mapping[str, Sampled]) -> bytes:
+        """In any process."""
+
+    def keep(self, made: bytes) -> None:
+        """In the one that called `select`."""
 
 
 def select(
@@ -86,16 +91,20 @@ def select(
     *,
     by: Circumstances,
     caps: Caps | None = None,
+    processes: int = 1,
+    taker: Taker | None = None,
 ) -> Selection:
     """Judges every vote of the log, in any order. What is flagged is found in the log, and added to `by.flagged`.
 
-    Prompts of people of whom nothing is trained on are none.
+    Prompts of people of whom nothing is trained on are none. The result is the same with any number of processes, each
+    of which asks for `completions` of its own.
     """
     active, superseded = standing(votes)
     withdrawn = len({vote.feedback.id for vote in votes}) - len(active) - superseded
     flags = [vote.feedback for vote in active if vote.feedback.kind == "flag" and _heard(vote.feedback, by)]
     flagged = frozenset(side for flag in flags if flag.value in FLAGS for side in flag.completion_ids)
-    usable, excluded = _judged(active, completions, dataclasses.replace(by, flagged=by.flagged | flagged))
+    by = dataclasses.replace(by, flagged=by.flagged | flagged)
+    usable, excluded = _judged(active, completions, by, processes, taker)
     bounded = influence.bound(usable, caps or Caps(), salt=by.salt)
     excluded |= bounded.dropped
     kinds = {vote.feedback.id: vote.feedback for vote in active}
@@ -114,7 +123,7 @@ def select(
 
 def rows(
     usable: UsableVote,
-    records: Mapping[str, CompletionRecord],
+    records: Mapping[str, Sampled],
     *,
     by: Circumstances,
     propensity: float | None = None,
@@ -145,15 +154,17 @@ def rows(
             return [_demonstration(usable, sides[0], shared)]
 
 
-def prompt_rows(
-    candidates: Iterable[PromptRow | VoteRow], spellings: Mapping[str, bytes], seen: set[str]
-) -> Iterator[PromptRow]:
+def prompt_rows(candidates: Iterable[PromptRow], spellings: Mapping[str, bytes], seen: set[str]) -> Iterator[PromptRow]:
     """One row for each cluster that is not in `seen`, which grows, in the spelling that stands for it."""
     for it in candidates:
         if it.cluster not in seen and spelling_of(it.prompt) == spellings.get(it.cluster):
             seen.add(it.cluster)
-            ids = it.prompt_token_ids
-            yield PromptRow(cluster=it.cluster, fold=it.fold, prompt=it.prompt, prompt_token_ids=ids)
+            yield it
+
+
+def prompt_row(row: VoteRow) -> PromptRow:
+    """Of the prompt that was voted on."""
+    return PromptRow(cluster=row.cluster, fold=row.fold, prompt=row.prompt, prompt_token_ids=row.prompt_token_ids)
 
 
 def logged_rows(prompts: Iterable[LoggedPrompt], *, by: Circumstances) -> Iterator[PromptRow]:
@@ -171,16 +182,11 @@ def outcomes(selection: Selection) -> Iterator[Outcome]:
     for vote in selection.votes:
         identifier = vote.feedback.id
         if identifier not in selection.excluded:
-            withheld, used_as = selection.withheld.get(identifier), _AS[influence.table_of(vote)]
+            withheld, used_as = selection.withheld.get(identifier), _AS[vote.table]
             yield Outcome(feedback_id=identifier, used_as=used_as, reason=withheld, trains_policy=vote.trains)
 
 
-def hashed_rater(salt: bytes, rater: str | None) -> str:
-    """A rater as snapshots know them: HMAC-SHA256 under the deployment's salt; `-` for nobody in particular."""
-    return hmac.new(salt, f"rater:{rater}".encode(), hashlib.sha256).hexdigest() if rater is not None else "-"
-
-
-def counted_as(feedback: Feedback, reason: str) -> str:
+def counted_as(feedback: Said, reason: str) -> str:
     """A reason as the manifest counts it: `stale` of a preference, `thumb_stale` of a thumb."""
     return reason if feedback.kind == "preference" else f"{feedback.kind}_{reason}"
 
@@ -192,28 +198,52 @@ def chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
         yield chunk
 
 
+def spans(length: int) -> list[slice]:
+    """A sequence of this length, at most `CHUNK` at a time."""
+    return [slice(start, start + CHUNK) for start in range(0, length, CHUNK)]
+
+
 # --- which votes --------------------------------------------------------------------------------------------------
 
 
+_FACTS = tuple(field.name for field in dataclasses.fields(UsableVote) if field.name != "feedback")
+
+
 def _judged(
-    active: Iterable[LoggedVote], completions: Completions, by: Circumstances
+    active: Iterable[LoggedVote], completions: Completions, by: Circumstances, processes: int, taker: Taker | None
 ) -> tuple[list[UsableVote], dict[str, Unusable | Crowded]]:
+    candidates = sorted((vote for vote in active if vote.feedback.kind in KINDS), key=_time)
+
+    def facts(span: slice) -> tuple[list[Unusable | tuple[Any, ...]], bytes]:
+        """Without the votes themselves, which need not come back from another process."""
+        chunk = candidates[span]
+        records = completions(side for vote in chunk for side in vote.feedback.completion_ids)
+        judged = [eligibility.judge(vote, records, by) for vote in chunk]
+        made = taker.make([it for it in judged if not isinstance(it, str)], records) if taker else b""
+        return [it if isinstance(it, str) else attrgetter(*_FACTS)(it) for it in judged], made
+
     usable: list[UsableVote] = []
     excluded: dict[str, Unusable | Crowded] = {}
-    for chunk in chunks(vote for vote in active if vote.feedback.kind in KINDS):
-        records = completions(side for vote in chunk for side in vote.feedback.completion_ids)
-        for vote in chunk:
-            found = eligibility.judge(vote, records, by)
+    remaining = iter(candidates)
+    for judged, made in in_order(facts, spans(len(candidates)), processes=processes):
+        for found in judged:
+            vote = next(remaining)
             if isinstance(found, str):
                 excluded[vote.feedback.id] = found
             else:
-                usable.append(found)
+                usable.append(UsableVote(feedback=vote.feedback, **dict(zip(_FACTS, found, strict=True))))
+        if taker:
+            taker.keep(made)
     return usable, excluded
 
 
-def _heard(flag: Feedback, by: Circumstances) -> bool:
+def _time(vote: LoggedVote) -> tuple[float, str]:
+    return vote.feedback.created_at, vote.feedback.id
+
+
+def _heard(flag: Said, by: Circumstances) -> bool:
     """Whoever is in quarantine cannot keep others' completions out of training."""
-    state = by.raters.get(flag.rater) if flag.rater is not None else None
+    state = by.state(flag.rater)
     return state is None or (state.quarantined is None and not state.erased)
 
 
@@ -221,7 +251,7 @@ def _allowed(prompts: Iterable[LoggedPrompt], by: Circumstances) -> Iterator[Log
     return (prompt for prompt in prompts if eligibility.of_person(prompt.rater, by) is None)
 
 
-def _private(flags: Iterable[Feedback], completions: Completions) -> set[str]:
+def _private(flags: Iterable[Said], completions: Completions) -> set[str]:
     """Clusters of prompts to which personal data was answered: it is mostly the prompt that holds it."""
     ids = [side for flag in flags if flag.value == "pii" for side in flag.completion_ids]
     return {cluster_of(record.messages) for chunk in chunks(ids) for record in completions(chunk).values()}
@@ -240,7 +270,7 @@ def _spellings(votes: Iterable[UsableVote], prompts: Iterable[LoggedPrompt], *, 
 # --- which rows ---------------------------------------------------------------------------------------------------
 
 
-def _shared(usable: UsableVote, sides: Sequence[CompletionRecord], by: Circumstances, propensity: float) -> Fields:
+def _shared(usable: UsableVote, sides: Sequence[Sampled], by: Circumstances, propensity: float) -> Fields:
     """The fields of `VoteRow`."""
     feedback = usable.feedback
     return {
@@ -252,12 +282,12 @@ def _shared(usable: UsableVote, sides: Sequence[CompletionRecord], by: Circumsta
         "prompt_token_ids": sides[0].prompt_token_ids,
         "weight": by.weight(feedback) * (1.0 if feedback.rater_kind == "human" else AI_TRUST),
         "propensity": propensity,
-        "rater": hashed_rater(by.salt, feedback.rater),
+        "rater": by.hashed(feedback.rater),
         "rater_kind": feedback.rater_kind,
     }
 
 
-def _pair(usable: UsableVote, chosen: CompletionRecord, rejected: CompletionRecord, shared: Fields) -> PairRow:
+def _pair(usable: UsableVote, chosen: Sampled, rejected: Sampled, shared: Fields) -> PairRow:
     better, worse = _answer(usable, chosen), _answer(usable, rejected)
     return PairRow(
         **shared,
@@ -274,7 +304,7 @@ def _pair(usable: UsableVote, chosen: CompletionRecord, rejected: CompletionReco
     )
 
 
-def _ranking(usable: UsableVote, records: Mapping[str, CompletionRecord], shared: Fields) -> list[VoteRow]:
+def _ranking(usable: UsableVote, records: Mapping[str, Sampled], shared: Fields) -> list[VoteRow]:
     """The ranking, and in the optimize fold its pairs of unequal rank, each 1/C(K,2) of it: all together count as one
     comparison, as in the reward model (Ouyang et al. 2022, eq. 1). A pair of equal texts prefers nothing."""
     ranks = {side: rank for rank, group in enumerate(ranked(usable), start=1) for side in group}
@@ -294,11 +324,11 @@ def _ranking(usable: UsableVote, records: Mapping[str, CompletionRecord], shared
     return [ranking, *(_pair(usable, records[one], records[two], part) for one, two in policy)]
 
 
-def _thumb(usable: UsableVote, side: CompletionRecord, shared: Fields, *, up: bool) -> ThumbRow:
+def _thumb(usable: UsableVote, side: Sampled, shared: Fields, *, up: bool) -> ThumbRow:
     return ThumbRow(**shared, **_one(usable, side), up=up, trains_policy=usable.trains)
 
 
-def _demonstration(usable: UsableVote, side: CompletionRecord, shared: Fields) -> DemonstrationRow:
+def _demonstration(usable: UsableVote, side: Sampled, shared: Fields) -> DemonstrationRow:
     return DemonstrationRow(
         **shared,
         completion_id=side.id,
@@ -308,7 +338,7 @@ def _demonstration(usable: UsableVote, side: CompletionRecord, shared: Fields) -
     )
 
 
-def _one(usable: UsableVote, side: CompletionRecord) -> Fields:
+def _one(usable: UsableVote, side: Sampled) -> Fields:
     answer = _answer(usable, side)
     return {
         "completion_id": side.id,
@@ -318,7 +348,7 @@ def _one(usable: UsableVote, side: CompletionRecord) -> Fields:
     }
 
 
-def _answer(usable: UsableVote, side: CompletionRecord) -> Choice:
+def _answer(usable: UsableVote, side: Sampled) -> AnyChoice:
     choice = choice_of(usable.feedback, side)
     assert choice is not None, "see eligibility.judge"
     return choice

@@ -1,35 +1,51 @@
-"""A snapshot's rows in the formats that others read, as JSON lines.
+"""A snapshot's rows in the formats that others read, as JSON lines; `python -m feedback.export` is what the API runs.
 
     trl-preference   pairs            {"prompt": [message], "chosen": [message], "rejected": [message], …}
     trl-kto          thumbs           {"prompt": [message], "completion": [message], "label": true, …}
     trl-sft          demonstrations   {"messages": [message, …], …}
     openai-dpo       pairs            {"input": {"messages", "tools", "parallel_tool_calls"}, "preferred_output", …}
     raw              all tables       {"table": "pairs", "row": "{…}"}
+    events           the log          {"entry": "1790000003200-0", "type": "feedback", "event": "{…}"}
 
 The formats for TRL carry `weight`, `fold` and `feedback_id` beside TRL's own columns. OpenAI's has exactly the fields
 that its fine-tuning API names. A raw line holds a row as it enters the snapshot's id (feedback/snapshot.py): the id is
-the SHA-256 of `plumbline snapshot 3\\n` and the sorted SHA-256 digests of `{table}\\n{row}`.
+the SHA-256 of `plumbline snapshot 3\\n` and the sorted SHA-256 digests of `{table}\\n{row}`. `events` is the log that
+the snapshot was cut from, as far as it was looked at: every revision of every vote (core/records.py Feedback) and what
+happened to raters (RaterEvent), with the ids of raters and whatever they consented to. What has columns of several
+types is a text of JSON in both, because readers of JSON lines want one type a column.
 """
 
+import argparse
 import contextlib
 import json
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, get_args
 
+import redis
+
 from core.errors import UsageError
-from core.records import Fold
+from core.records import Feedback, Fold, RaterEvent
+from core.redis import connect
+from core.settings import settings
+from feedback import log as one_log
 from feedback import snapshot
+from feedback.archive import Archive, Entry
+from feedback.events import after
 from feedback.rows import TABLES, DemonstrationRow, PairRow, ThumbRow, VoteRow, lines
 
-Format = Literal["trl-preference", "trl-kto", "trl-sft", "openai-dpo", "raw"]
+Format = Literal["trl-preference", "trl-kto", "trl-sft", "openai-dpo", "raw", "events"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 FOLDS: tuple[Fold, ...] = get_args(Fold)
 Line = dict[str, Any]
+REFUSED, REDIS_AWAY = 2, 3
+"""Exit statuses of `main`; of the first, standard error has the sentence."""
+_LOOK_AGAIN = 1000
+"""Lines between two looks whether somebody in the snapshot was erased meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,20 +56,44 @@ class Exported:
     skipped: dict[str, int]
 
 
-def export(directory: Path, form: Format, out: Path | None, *, folds: Collection[Fold] = FOLDS) -> Exported:
+def export(
+    directory: Path, form: Format, out: Path | None, *, folds: Collection[Fold] = FOLDS, log: Iterable[Entry] = ()
+) -> Exported:
     """Writes the rows of these folds to a file, which is there only when it is whole, or (None) to standard output.
 
+    Args: `log`: of `events`, which know no folds: feedback/log.py `entries`.
+
     Raises:
-        UsageError: it is no snapshot, it was changed, or the file cannot be written.
+        UsageError: it is no snapshot, it was changed, somebody in it was erased, or the file cannot be written.
     """
-    snapshot.check(directory)
     skipped: Counter[str] = Counter()
     count = 0
+    found = _events(directory, log) if form == "events" else _rows(directory, form, folds, skipped)
     with _opened(out) as stream:
-        for line in _FORMATS[form](directory, folds, skipped):
+        for line in found:
             stream.write(json.dumps(line) + "\n")  # ASCII: some readers end a line at U+2028 too
             count += 1
+            if count % _LOOK_AGAIN == 0:
+                snapshot.check_not_erased(directory)
     return Exported(rows=count, skipped=dict(sorted(skipped.items())))
+
+
+def _rows(directory: Path, form: Format, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[Line]:
+    snapshot.check(directory)
+    yield from _FORMATS[form](directory, folds, skipped)
+
+
+def _events(directory: Path, log: Iterable[Entry]) -> Iterator[Line]:
+    last = snapshot.check_not_erased(directory).last_event
+    for entry in log:
+        if after(entry.position, last):
+            return
+        if entry.event is not None:
+            said = Feedback.model_validate_json(entry.event).to_json()
+            yield {"entry": entry.position, "type": "feedback", "event": said}
+        elif entry.rater is not None:
+            happened = RaterEvent.model_validate_json(entry.rater).to_json()
+            yield {"entry": entry.position, "type": "rater", "event": happened}
 
 
 def _trl_preference(directory: Path, folds: Collection[Fold], skipped: Counter[str]) -> Iterator[Line]:
@@ -140,3 +180,31 @@ def _opened(out: Path | None) -> Iterator[TextIO]:
         raise UsageError(f"--out {out} cannot be written: {error}.") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """One export to standard output; where things are, the settings say.
+
+    Returns: the exit status, which tells why nothing more came.
+    """
+    parser = argparse.ArgumentParser(prog="python -m feedback.export", description="By hand: `plumbline export`.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("format", choices=FORMATS)
+    parser.add_argument("--fold", choices=FOLDS)
+    given = parser.parse_args()
+    try:
+        with connect(settings().redis_url) as client:
+            log = one_log.entries(client, Archive(settings().artifacts))
+            export(given.directory, given.format, None, folds=[given.fold] if given.fold else FOLDS, log=log)
+            sys.stdout.flush()
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except redis.RedisError as error:
+        print(type(error).__name__, file=sys.stderr)
+        return REDIS_AWAY
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

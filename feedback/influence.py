@@ -112,6 +112,8 @@ def limit(counts: Iterable[int], *, share: float, floor: int) -> int | None:
 def _once(votes: Sequence[UsableVote], dropped: Dropped) -> list[UsableVote]:
     """Of a rater's votes on the same answers the newest; nobody in particular may be many."""
     newest = {_said(vote): vote for vote in votes}
+    if len(newest) == len(votes):
+        return list(votes)
     return _kept(votes, lambda vote: newest[_said(vote)] is vote, "duplicate", dropped)
 
 
@@ -165,6 +167,8 @@ def _rater_share(votes: Sequence[UsableVote], caps: Caps, dropped: Dropped) -> t
 
 
 def _ai_share(votes: Sequence[UsableVote], caps: Caps, dropped: Dropped) -> list[UsableVote]:
+    if all(map(_person, votes)):
+        return list(votes)
     learnt = _kept(votes, lambda vote: _person(vote) or vote.fold == "optimize", "ai_fold", dropped)
     over = _excess([vote for vote in learnt if vote.fold == "optimize"], caps)
     return _kept(learnt, lambda vote: vote.feedback.id not in over, "ai_share", dropped)
@@ -172,10 +176,11 @@ def _ai_share(votes: Sequence[UsableVote], caps: Caps, dropped: Dropped) -> list
 
 def _policy(votes: Sequence[UsableVote], caps: Caps) -> tuple[list[UsableVote], dict[str, Withheld]]:
     """Which of them may train the policy; the others keep their rows for the reward model."""
-    paired = {side for vote in votes if table_of(vote) in ("pairs", "rankings") for side in vote.sides}
+    paired = {side for vote in votes if vote.table in ("pairs", "rankings") for side in vote.sides}
     withheld = {vote.feedback.id: reason for vote in votes if (reason := _unfit(vote, paired))}
-    over = _excess([vote for vote in votes if vote.trains and vote.feedback.id not in withheld], caps)
-    withheld |= dict.fromkeys(over, _AI_POLICY_SHARE)
+    if not all(map(_person, votes)):
+        over = _excess([vote for vote in votes if vote.trains and vote.feedback.id not in withheld], caps)
+        withheld |= dict.fromkeys(over, _AI_POLICY_SHARE)
     return [
         dataclasses.replace(vote, trains=False) if vote.feedback.id in withheld else vote for vote in votes
     ], withheld
@@ -186,7 +191,7 @@ def _unfit(vote: UsableVote, paired: set[str]) -> Withheld | None:
         return None
     if vote.undecided:
         return "tie"
-    if table_of(vote) == "thumbs" and not paired.isdisjoint(vote.sides):
+    if vote.table == "thumbs" and not paired.isdisjoint(vote.sides):
         return "paired"
     return None if vote.recent else "stale"
 
@@ -195,7 +200,7 @@ def _excess(votes: Iterable[UsableVote], caps: Caps) -> set[str]:
     """Ids of AI votes beyond their share in each table, the oldest ones."""
     tables: defaultdict[str, list[UsableVote]] = defaultdict(list)
     for vote in votes:
-        tables[table_of(vote)].append(vote)
+        tables[vote.table].append(vote)
     over: set[str] = set()
     for table in tables.values():
         machine = [vote.feedback.id for vote in table if not _person(vote)]
@@ -203,14 +208,6 @@ def _excess(votes: Iterable[UsableVote], caps: Caps) -> set[str]:
         most = int(people * caps.ai_share / (1 - caps.ai_share) + 1e-9)
         over.update(machine[: max(0, len(machine) - most)])
     return over
-
-
-def table_of(vote: UsableVote) -> str:
-    """Where its rows go, or the most telling of them."""
-    kind = vote.feedback.kind
-    if kind == "preference":
-        return "thumbs" if vote.feedback.value == "both_bad" else "pairs"
-    return {"ranking": "rankings", "thumb": "thumbs", "rating": "ratings"}.get(kind, "demonstrations")
 
 
 def _person(vote: UsableVote) -> bool:

@@ -33,6 +33,9 @@ TOGETHER = 0.01
 MEMBER = 0.9
 """Who has a group's habit with this probability is quarantined; others weigh less."""
 _GRID = np.linspace(-1.0, 1.1, 43)
+_PRIOR = np.exp(-0.5 * ((_GRID - 1) / 0.4) ** 2)
+UNKNOWN = float(_PRIOR @ _GRID / _PRIOR.sum())
+"""Weight of a rater of whom nothing is known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 import redis.asyncio
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from core import keys
 from core.errors import NotFound
 from core.records import Kind, Target, now
-from feedback import receipt_keys, receipts, scripts
+from feedback import events, receipt_keys, receipts, scripts
 from feedback.events import Ballot
 from feedback.receipts import MAX_LIFE_S, Receipt
 from feedback.schemas import Id
@@ -46,7 +46,7 @@ class TokenRequest(_Body):
     target: TokenTarget
     rater: TokenRater
     kinds: Annotated[list[Kind], Field(min_length=1, max_length=7)]
-    expires_in: int = Field(3600, ge=1, le=MAX_LIFE_S)
+    expires_in: StrictInt = Field(3600, ge=1, le=MAX_LIFE_S)
     """Seconds."""
 
 
@@ -67,6 +67,8 @@ def routes(client: redis.asyncio.Redis) -> APIRouter:
     async def create_token(body: TokenRequest) -> TokenObject:
         """A receipt, also for an answer that is still being written."""
         target = Target(type=body.target.type, id=body.target.id)
+        for kind in body.kinds:
+            events.check_kind(target.type, kind, param="kinds")
         await _check_exists(client, target)
         ring = await receipt_keys.signing_ring(client)
         kinds, rater = sorted(set(body.kinds)), body.rater.id

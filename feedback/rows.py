@@ -5,15 +5,19 @@ A row says from which act of feedback it comes, so that every number that is tra
 
 import hashlib
 import hmac
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from core.records import Fold, Message, RaterKind
+import msgspec
+
+from core.records import Fold, RaterKind
+from feedback.essence import AnyTurn
 
 _OPTIMIZE, _JUDGE = 70, 20  # percent; the rest is the test fold
-_ENCODE = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+_LINE = msgspec.json.Encoder(order="sorted").encode
+"""Sorted keys, no spaces, UTF-8, floats in their shortest form: the line that a row is hashed as."""
+_JSON = msgspec.json.encode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,40 +169,33 @@ TABLES: dict[type[Any], str] = {
     PromptRow: "prompts",
 }
 """The name of each table."""
-_FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
-
-
-def fields_of(row: Row) -> dict[str, Any]:
-    """Every field, without the deep copies of `dataclasses.asdict`."""
-    return {name: getattr(row, name) for name in _FIELDS[type(row)]}
-
-
-def canonical(value: object) -> str:
-    """JSON that is the same wherever it is written: sorted keys, no spaces, UTF-8."""
-    return _ENCODE(value)
 
 
 def lines(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
     """Table and canonical JSON of each row: what a snapshot's id is made of, and what a raw export holds."""
     for row in rows:
-        yield TABLES[type(row)], canonical(fields_of(row))
+        yield TABLES[type(row)], _LINE(row).decode()
 
 
-def canonical_prompt(messages: Iterable[Message]) -> str:
+def canonical_prompt(messages: Iterable[AnyTurn]) -> str:
     """The messages as the JSON that `VoteRow.prompt` holds."""
-    turns = [{"role": message.role, "content": message.content} for message in messages]
-    return json.dumps(turns, ensure_ascii=False, separators=(",", ":"))
+    return _JSON([{"role": message.role, "content": message.content} for message in messages]).decode()
 
 
-def cluster_of(messages: Iterable[Message]) -> str:
+def cluster_of(messages: Iterable[AnyTurn]) -> str:
     """The prompt-cluster id: all turns, lower-case, whitespace folded, hashed. Assigned once, never changed."""
     turns = [[message.role, " ".join(message.content.lower().split())] for message in messages]
-    return hashlib.sha256(canonical(turns).encode()).hexdigest()
+    return hashlib.sha256(_JSON(turns)).hexdigest()
+
+
+def hashed_rater(salt: bytes, rater: str | None) -> str:
+    """A rater as snapshots know them: HMAC-SHA256 under the deployment's salt; `-` for nobody in particular."""
+    return hmac.digest(salt, f"rater:{rater}".encode(), "sha256").hex() if rater is not None else "-"
 
 
 def fold_of(salt: bytes, cluster: str) -> Fold:
     """The fold of a prompt cluster, for the deployment's life: HMAC-SHA256(salt, cluster), 70 / 20 / 10 percent."""
-    digest = hmac.new(salt, cluster.encode(), hashlib.sha256).digest()
+    digest = hmac.digest(salt, cluster.encode(), "sha256")
     percentile = int.from_bytes(digest[:8], "big") * 100 >> 64
     if percentile < _OPTIMIZE:
         return "optimize"

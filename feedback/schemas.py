@@ -8,10 +8,22 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from core.http import ErrorDetail
 from core.records import SIDES, Feedback, Kind, RaterEvent, RaterKind, Source, Value, policy_name
 from feedback import events, fate
 from feedback.fate import Use
@@ -19,6 +31,7 @@ from feedback.lookup import Found, Page, Status
 from feedback.scripts import View
 
 MAX_BATCH = 1000
+_NO_VALUE = 'A value is a whole number, a text, or groups of sides like [["b"], ["a", "c"]].'
 
 
 def _encodable(text: str) -> str:
@@ -35,15 +48,25 @@ def _one_message(value: Any, inner: Callable[[Any], Value]) -> Value:
     try:
         found = inner(value)
     except ValidationError:
-        raise PydanticCustomError("value", "A value is a whole number, a text, or groups of sides.") from None
+        raise PydanticCustomError("value", _NO_VALUE) from None
     _encodable(json.dumps(found, ensure_ascii=False))
     return found
 
 
+def _in_letters(value: Any) -> Any:
+    """Pydantic would take 5 for a time, and seconds and milliseconds for each other."""
+    if isinstance(value, datetime) or (isinstance(value, str) and value[4:5] == "-"):
+        return value
+    raise PydanticCustomError("time", "A time is written as in RFC 3339, 2026-11-21T13:00:00Z.")
+
+
 Text = Annotated[str, AfterValidator(_encodable)]
-Id = Annotated[Text, Field(min_length=1, max_length=128)]
+Time = Annotated[AwareDatetime, BeforeValidator(_in_letters)]
+Id = Annotated[Text, Field(min_length=1, max_length=256)]
+"""As long as a chat may name its person, so that whoever chats can vote, say no and be erased."""
 AnyValue = Annotated[Value, WrapValidator(_one_message)]
-FeedbackId = Annotated[str, Field(pattern=r"^fb_[A-Za-z0-9_-]{1,61}$")]
+FEEDBACK_ID = r"^fb_[A-Za-z0-9_-]{1,61}$"
+FeedbackId = Annotated[str, Field(pattern=FEEDBACK_ID)]
 Comment = Annotated[Text, Field(json_schema_extra={"maxLength": events.MAX_COMMENT})]
 Reasons = Annotated[
     list[Text],
@@ -78,7 +101,7 @@ class TargetBody(_Body):
 
     type: Literal["completion", "comparison"]
     id: Id
-    choice_index: int = Field(0, ge=0, lt=1024)
+    choice_index: StrictInt = Field(0, ge=0, lt=1024)
 
 
 class RaterBody(_Body):
@@ -103,7 +126,7 @@ class FeedbackRequest(_Body):
     comment: Comment | None = None
     metadata: Metadata = {}
     rater: RaterBody | None = None
-    occurred_at: AwareDatetime | None = None
+    occurred_at: Time | None = None
     """When the person did it, if that was earlier."""
 
 
@@ -142,7 +165,7 @@ class ListQuery(_Body):
 class ConsentRequest(_Body):
     """Whether what a rater writes and votes may be trained on."""
 
-    train: bool
+    train: StrictBool
 
 
 # --- what is answered ---------------------------------------------------------------------------------------------
@@ -217,19 +240,6 @@ class FeedbackList(_Body):
     first_id: str | None
     last_id: str | None
     has_more: bool
-
-
-class ErrorDetail(_Body):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorBody(_Body):
-    """Every error, in OpenAI's shape."""
-
-    error: ErrorDetail
 
 
 class BatchResult(_Body):

@@ -7,7 +7,6 @@ The id is a SHA-256 over the sorted digests of the rows' canonical JSON: not ove
 writer's version. The same votes give the same id on any machine, and `read` refuses a directory whose rows say
 otherwise. Rows are written and checked in chunks; beside one of them, 32 bytes of each row are held.
 
-Snapshots of schema 1 (pairs by people) and 2 (pairs and thumbs) are read too; their ids were made in another way.
 This is the only module of `feedback` that `training` imports, so all of feedback/rows.py is found here.
 """
 
@@ -17,20 +16,23 @@ import os
 import secrets
 import shutil
 import types
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from core.errors import UsageError
-from core.records import Fold, RaterKind, SnapshotManifest
+from core.records import SnapshotManifest
 from feedback import outcomes
+from feedback.encoding import Encoded, decoded, digests, encode, schema_of
 from feedback.outcomes import Outcome
 from feedback.rows import (
     TABLES,
@@ -42,12 +44,9 @@ from feedback.rows import (
     Row,
     ThumbRow,
     VoteRow,
-    canonical,
     canonical_prompt,
     cluster_of,
-    fields_of,
     fold_of,
-    lines,
 )
 
 __all__ = [
@@ -74,8 +73,8 @@ MANIFEST = "manifest.json"
 _SCHEMA = 3
 CHUNK = 4096
 """Rows that are held while they are written or read."""
-_NEW_FIELDS = {1: {"rater_kind", "propensity", "ranked"}, 2: {"propensity", "ranked"}}
-"""Fields that a row did not have in that schema."""
+_BEHIND = 4
+"""Chunks that wait to be written while the next ones are made."""
 _R = TypeVar("_R", bound=Row)
 
 
@@ -107,6 +106,14 @@ class Snapshot:
         return list(rows(self.directory, DemonstrationRow))
 
     @cached_property
+    def last_vote(self) -> float:
+        """When the newest vote that gave a row of any kind was given, on Redis's clock; 0 if none did."""
+        tables = [kind for kind in TABLES if kind is not PromptRow]
+        files = [self.directory / _file(kind) for kind in tables]
+        newest = [pc.max(pq.read_table(file, columns=["created_at"])["created_at"]).as_py() for file in files]
+        return max((float(at) for at in newest if at is not None), default=0.0)
+
+    @cached_property
     def prompts(self) -> list[PromptRow]:
         """In the order of their clusters."""
         return sorted(rows(self.directory, PromptRow), key=lambda row: row.cluster)
@@ -114,29 +121,12 @@ class Snapshot:
 
 def content_id(found: Iterable[Row]) -> str:
     """The id of a snapshot of these rows, whatever their order."""
-    return _id(_digests(found))
-
-
-def _digests(found: Iterable[Row]) -> Iterator[bytes]:
-    return (hashlib.sha256(f"{table}\n{line}".encode()).digest() for table, line in lines(found))
+    return _id(digests(found))
 
 
 def _id(digests: Iterable[bytes]) -> str:
     total = hashlib.sha256(f"plumbline snapshot {_SCHEMA}\n".encode())
-    for digest in sorted(digests):
-        total.update(digest)
-    return total.hexdigest()
-
-
-def _id_of_old(directory: Path, schema: int) -> str:
-    """As schemas 1 and 2 made it: over all lines of one table after the other."""
-    total = hashlib.sha256()
-    for kind in (PairRow, ThumbRow, PromptRow) if schema == 2 else (PairRow, PromptRow):
-        total.update(f"{TABLES[kind]}\n".encode())
-        found = (fields_of(row) for row in rows(directory, kind))
-        known = ({name: row[name] for name in row.keys() - _NEW_FIELDS[schema]} for row in found)
-        for line in sorted(canonical(row) for row in known):
-            total.update(f"{line}\n".encode())
+    total.update(b"".join(sorted(digests)))
     return total.hexdigest()
 
 
@@ -155,8 +145,10 @@ class Writer:
         self._parent, self._chunk = parent, chunk
         self._directory = parent / f".{secrets.token_hex(8)}"
         self._directory.mkdir()
-        self._tables = {kind: pq.ParquetWriter(self._directory / _file(kind), _schema(kind)) for kind in TABLES}
-        self._pending: dict[type[Any], list[Row]] = {kind: [] for kind in TABLES}
+        self._tables = {kind: _opened(self._directory / _file(kind), kind) for kind in TABLES}
+        self._pending: dict[type[Any], list[Any]] = {kind: [] for kind in TABLES}
+        self._thread = ThreadPoolExecutor(1)  # to compress and write takes as long as to make what is written
+        self._writing: deque[Future[None]] = deque()
         self._digests: list[bytes] = []
         self._counts: Counter[tuple[str, str]] = Counter()
         self._raters: set[str] = set()
@@ -167,19 +159,26 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
+        self._thread.shutdown(cancel_futures=True)
         for table in self._tables.values():
             table.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def add(self, found: Iterable[Row]) -> None:
         """Rows of any table. In a table they stay in the order in which they come."""
-        for row in found:
-            self._digests += _digests([row])
-            self._count(row)
-            pending = self._pending[type(row)]
-            pending.append(row)
-            if len(pending) == self._chunk:
-                self._flush(type(row))
+        remaining = iter(found)
+        while chunk := list(itertools.islice(remaining, self._chunk)):
+            for encoded in encode(chunk):
+                self.put(encoded)
+
+    def put(self, encoded: Encoded) -> None:
+        """The same of rows that were encoded before."""
+        kind = encoded.kind
+        self._digests += encoded.digests
+        self._count(kind, encoded.batch)
+        self._pending[kind].append(encoded.batch)
+        if sum(held.num_rows for held in self._pending[kind]) >= self._chunk:
+            self._flush(kind)
 
     def finish(
         self,
@@ -198,8 +197,10 @@ class Writer:
         Raises:
             UsageError: a directory of that name is there but does not hold these rows.
         """
-        for kind, table in self._tables.items():
+        for kind in self._tables:
             self._flush(kind)
+        self._wait(behind=0)
+        for table in self._tables.values():
             table.close()
         counts = self._counts
         manifest = SnapshotManifest(
@@ -217,7 +218,7 @@ class Writer:
             rankings=counts["rankings", ""],
             ratings=counts["ratings", ""],
             demonstrations=counts["demonstrations", ""],
-            raters=len(self._raters),
+            raters=len(self._raters - {"-"}),
             caps=caps or {},
             live_version=live_version,
             base_sha256=base_sha256,
@@ -235,20 +236,26 @@ class Writer:
             return read(final)
         return Snapshot(directory=final, manifest=manifest)
 
-    def _count(self, row: Row) -> None:
-        table = TABLES[type(row)]
-        self._counts[table, ""] += 1
-        self._counts[table, row.fold] += 1
-        if isinstance(row, PairRow | ThumbRow | DemonstrationRow):
-            self._counts[table, "policy"] += row.trains_policy
-        if not isinstance(row, PromptRow) and row.rater != "-":
-            self._raters.add(row.rater)
+    def _count(self, kind: type[Any], batch: Any) -> None:
+        table = TABLES[kind]
+        self._counts[table, ""] += batch.num_rows
+        for fold in batch.column("fold").to_pylist():
+            self._counts[table, fold] += 1
+        if "trains_policy" in batch.schema.names:
+            self._counts[table, "policy"] += batch.column("trains_policy").true_count
+        if "rater" in batch.schema.names:
+            self._raters.update(batch.column("rater").unique().to_pylist())
 
     def _flush(self, kind: type[Any]) -> None:
         if pending := self._pending[kind]:
-            table = pa.Table.from_pylist([fields_of(row) for row in pending], schema=_schema(kind))
-            self._tables[kind].write_table(table)
+            table = pa.Table.from_batches(pending)
+            self._writing.append(self._thread.submit(self._tables[kind].write_table, table))
             self._pending[kind] = []
+            self._wait(behind=_BEHIND)
+
+    def _wait(self, *, behind: int) -> None:
+        while len(self._writing) > behind:
+            self._writing.popleft().result()
 
 
 def write(
@@ -292,15 +299,24 @@ def check(directory: Path) -> SnapshotManifest:
     """Reads all rows once, in chunks.
 
     Raises:
-        UsageError: it is no snapshot, or it was changed.
+        UsageError: it is no snapshot, or it was changed, or erased.
     """
-    manifest = read_manifest(directory)
-    if manifest.schema_version < _SCHEMA:
-        found = _id_of_old(directory, manifest.schema_version)
-    else:
-        found = content_id(itertools.chain.from_iterable(rows(directory, kind) for kind in TABLES))
+    manifest = check_not_erased(directory)
+    found = content_id(itertools.chain.from_iterable(rows(directory, kind) for kind in TABLES))
     if found != manifest.id:
         raise UsageError(f"{directory}: the rows hash to {found[:12]}, not to {manifest.id[:12]}: they were changed.")
+    return manifest
+
+
+def check_not_erased(directory: Path) -> SnapshotManifest:
+    """The manifest, rows unread.
+
+    Raises:
+        UsageError: it is no snapshot, or it was erased.
+    """
+    manifest = read_manifest(directory)
+    if manifest.erased is not None:
+        raise UsageError(f"{directory} held somebody who was erased, so its rows are deleted: take a newer snapshot.")
     return manifest
 
 
@@ -317,44 +333,23 @@ def read_manifest(directory: Path) -> SnapshotManifest:
 
 
 def rows(directory: Path, kind: type[_R]) -> Iterator[_R]:
-    """One table, unchecked, in chunks; an old snapshot's missing tables are empty.
+    """One table, unchecked, in chunks.
 
     Raises:
         UsageError: the table cannot be read.
     """
-    if not _has_table(read_manifest(directory).schema_version, kind):
-        return
     try:
         with pq.ParquetFile(directory / _file(kind)) as file:
             for batch in file.iter_batches(CHUNK):
-                columns = [_values(column) for column in batch.columns]
-                for values in zip(*columns, strict=True):
-                    yield kind(**dict(zip(batch.schema.names, values, strict=True)))
+                yield from decoded(kind, batch)
     except (OSError, TypeError, pa.ArrowException) as error:
         raise UsageError(f"{directory} is not a readable snapshot: {error}") from None
 
 
-def _values(column: pa.Array) -> list[Any]:
-    """`to_pylist`, ten times as fast for lists of numbers, which are most of a snapshot."""
-    if pa.types.is_list(column.type):
-        flat, offsets = _values(column.flatten()), column.offsets.to_numpy().tolist()
-        return [flat[start - offsets[0] : end - offsets[0]] for start, end in itertools.pairwise(offsets)]
-    found: list[Any] = column.to_numpy().tolist() if pa.types.is_integer(column.type) else column.to_pylist()
-    return found
-
-
-def _has_table(schema: int, kind: type[Any]) -> bool:
-    return kind in (PairRow, PromptRow) or schema >= (2 if kind is ThumbRow else 3)
-
-
-_WORD, _NUMBER = pa.string(), pa.int32()
-_ARROW: dict[Any, Any] = {str: _WORD, float: pa.float64(), int: _NUMBER, bool: pa.bool_(), Fold: _WORD}
-_ARROW |= {RaterKind: _WORD, list[int]: pa.list_(_NUMBER), list[str]: pa.list_(_WORD)}
-_ARROW |= {list[list[int]]: pa.list_(pa.list_(_NUMBER))}
-
-
-def _schema(kind: type[Any]) -> pa.Schema:
-    return pa.schema([(field.name, _ARROW[field.type]) for field in fields(kind)])
+def _opened(path: Path, kind: type[Any]) -> Any:
+    """A dictionary helps where few values come often, and costs most of the time where all differ."""
+    repeated = [name for name in ("fold", "rater", "rater_kind") if name in schema_of(kind).names]
+    return pq.ParquetWriter(path, schema_of(kind), use_dictionary=repeated)
 
 
 def _file(kind: type[Any]) -> str:

@@ -16,10 +16,11 @@ import redis.asyncio
 
 from core import keys
 from core.errors import AlreadyDecided, ApiError, InvalidRequest, NotFinished, NotFound, PreconditionFailed
-from core.records import Comparison, CompletionRecord, Feedback, Message, RaterEvent
-from feedback import events, lookup, scripts
+from core.records import Feedback, Message, RaterEvent
+from feedback import essence, events, lookup, scripts
 from feedback import log as one_log
 from feedback.archive import Archive
+from feedback.essence import ComparisonEssence, CompletionEssence
 from feedback.events import Ballot, LoggedPrompt, LoggedRater, LoggedVote
 from feedback.scripts import Call, View
 
@@ -136,7 +137,9 @@ def _refusal(outcome: str, ballot: Ballot, *, sides: Any) -> ApiError:
     target, index = ballot.target.type, ballot.target.choice_index
     takes = "preference" if sides == 2 else "ranking"
     refusals: dict[str, ApiError] = {
-        "unknown": NotFound(f"There is no such {target}, or it is too old to be voted on.", code="target_not_found"),
+        "unknown": NotFound(
+            f"There is no such {target}, or it is too old to be voted on.", param="target", code="target_not_found"
+        ),
         "no_choice": InvalidRequest(f"The completion has no choice {index}.", param="target.choice_index"),
         "unfinished": NotFinished(f"The {target} is still being written; vote when it has ended."),
         "unvotable": InvalidRequest(f"The {target} was cut off or failed.", param="target", code="target_not_votable"),
@@ -181,7 +184,9 @@ async def revise(
     for _ in range(_RACES):
         now = (await lookup.find(client, feedback_id, archive=archive)).view
         if revisions is not None and now.feedback.revision not in revisions:
-            raise PreconditionFailed(f"The feedback is at revision {now.feedback.revision}; look again.")
+            current = now.feedback.revision
+            message = f'The feedback is at revision {current}: look again, then send `If-Match: "{current}"`.'
+            raise PreconditionFailed(message, param="header.if-match")
         new = change(now)
         if new is None:
             return now
@@ -228,10 +233,13 @@ def read_log(client: redis.Redis, archive: Archive | None = None) -> Iterator[Lo
 
 
 def log(client: redis.Redis, archive: Archive | None = None) -> tuple[list[LoggedVote], list[LoggedRater]]:
-    """`read_log` at once, for logs that fit into memory (about 3 kB an event)."""
+    """`read_log` at once, of each vote its essence: about 1 kB a vote. The same errors."""
     votes, raters = [], []
-    for logged in read_log(client, archive):
-        votes.append(logged) if isinstance(logged, LoggedVote) else raters.append(logged)
+    for entry in one_log.entries(client, archive):
+        if entry.event is not None:
+            votes.append(LoggedVote(entry=entry.position, feedback=essence.feedback(entry.event)))
+        elif entry.rater is not None:
+            raters.append(LoggedRater(entry=entry.position, event=RaterEvent.model_validate_json(entry.rater)))
     return votes, raters
 
 
@@ -247,16 +255,26 @@ def deployment_salt(client: redis.Redis) -> bytes:
     return bytes.fromhex(cast(str, client.hget(keys.DEPLOYMENT, "fold_salt")))
 
 
-def completions(client: redis.Redis, ids: Iterable[str], archive: Archive | None = None) -> dict[str, CompletionRecord]:
-    """The records of those completions that the archive or Redis still holds."""
+async def deployment_salt_async(client: redis.asyncio.Redis) -> bytes:
+    """`deployment_salt`, for the API."""
+    await client.hsetnx(keys.DEPLOYMENT, "fold_salt", secrets.token_hex(32))
+    return bytes.fromhex(cast(str, await client.hget(keys.DEPLOYMENT, "fold_salt")))
+
+
+def completions(
+    client: redis.Redis, ids: Iterable[str], archive: Archive | None = None
+) -> dict[str, CompletionEssence]:
+    """Of the records of those completions that the archive or Redis still holds."""
     found = one_log.records(client, "completions", ids, archive)
-    return {identifier: CompletionRecord.model_validate_json(record) for identifier, record in found}
+    return {identifier: essence.completion(record) for identifier, record in found}
 
 
-def comparisons(client: redis.Redis, ids: Iterable[str], archive: Archive | None = None) -> dict[str, Comparison]:
-    """The records of those comparisons that the archive or Redis still holds."""
+def comparisons(
+    client: redis.Redis, ids: Iterable[str], archive: Archive | None = None
+) -> dict[str, ComparisonEssence]:
+    """Of the records of those comparisons that the archive or Redis still holds."""
     found = one_log.records(client, "comparisons", ids, archive)
-    return {identifier: Comparison.model_validate_json(record) for identifier, record in found}
+    return {identifier: essence.comparison(record) for identifier, record in found}
 
 
 def prompts(client: redis.Redis) -> list[LoggedPrompt]:

@@ -11,10 +11,9 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
 from core.errors import ApiError, InvalidRequest
-from core.http import invalid_request
+from core.http import ERRORS, ErrorDetail, invalid_request
 from core.records import RaterTask, Target, new_id, now
 from feedback import task_lookup, task_schemas, task_store
-from feedback.schemas import ErrorBody, ErrorDetail
 from feedback.task_lookup import Progress
 from feedback.task_schemas import (
     AnsweredTask,
@@ -36,13 +35,12 @@ from feedback.task_schemas import (
 from feedback.task_store import Added, Draft
 from feedback.tasks import LEASE_S, Said
 
-_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, 503: {"model": ErrorBody}}
 _NO_STORE = {"cache-control": "no-store"}
 
 
 def rater_routes(client: redis.asyncio.Redis, *, window_s: int, lease_s: int = LEASE_S) -> APIRouter:
     """What raters do: take a task, answer or skip it, see how far they are."""
-    router = APIRouter(responses=_ERRORS)
+    router = APIRouter(responses=ERRORS)
 
     @router.get("/v1/tasks/next", response_model=AssignedTask, responses={204: {"description": "No task is left."}})
     async def next_task(query: Annotated[RaterQuery, Query()]) -> Response:
@@ -77,7 +75,7 @@ def rater_routes(client: redis.asyncio.Redis, *, window_s: int, lease_s: int = L
 
 def operator_routes(client: redis.asyncio.Redis, *, window_s: int) -> APIRouter:
     """What operators do: add tasks, list them, see how a rater does on gold questions."""
-    router = APIRouter(responses=_ERRORS)
+    router = APIRouter(responses=ERRORS)
 
     @router.post("/v1/tasks")
     async def add_tasks(body: TasksRequest) -> TasksResponse:

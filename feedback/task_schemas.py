@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from pydantic.json_schema import WithJsonSchema
 
+from core.http import ErrorDetail
 from core.records import TaskKind, TaskState, Value
 from feedback import tasks
-from feedback.schemas import AnyValue, Comment, ErrorDetail, Id, Reasons, TargetBody, Text
+from feedback.schemas import AnyValue, Comment, Id, Reasons, TargetBody, Text, Time
 from feedback.task_lookup import Standing
 from feedback.task_store import Leased
 
@@ -31,15 +32,15 @@ class TaskRequest(_Body):
     target: TargetBody
     instructions: Annotated[Text, Field(max_length=tasks.MAX_INSTRUCTIONS)] = ""
     """Markdown."""
-    overlap: int = Field(1, ge=1, le=tasks.MAX_OVERLAP)
+    overlap: StrictInt = Field(1, ge=1, le=tasks.MAX_OVERLAP)
     """How many raters are to answer it."""
     gold: AnyValue | None = None
     """The answer that is known to be right."""
-    priority: int = Field(0, ge=-tasks.MAX_PRIORITY, le=tasks.MAX_PRIORITY)
+    priority: StrictInt = Field(0, ge=-tasks.MAX_PRIORITY, le=tasks.MAX_PRIORITY)
     asked: Literal["random", "active"] = "random"
-    propensity: float = Field(1.0, gt=0, le=1)
+    propensity: float = Field(1.0, gt=0, le=1, strict=True)
     """Probability with which it was chosen."""
-    deadline: AwareDatetime | None = None
+    deadline: Time | None = None
     """Within the feedback window, which is the default."""
 
 

@@ -120,7 +120,7 @@ def _added(task: RaterTask, answer: list[Any]) -> Added | ApiError:
 
 
 def _no_target(task: RaterTask) -> NotFound:
-    return NotFound(f"There is no such {task.target.type}, or it is too old.", code="target_not_found")
+    return NotFound(f"There is no such {task.target.type}, or it is too old.", param="target", code="target_not_found")
 
 
 async def _known(client: redis.asyncio.Redis, drafts: Sequence[Draft]) -> list[bool]:

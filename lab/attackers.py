@@ -13,12 +13,14 @@ attackers know it, which is the worst case. They do not know the reward model or
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from feedback import witnesses
 from feedback.opinions import Opinion
+from feedback.witnesses import DAY_S, day
 from lab.gold import choice_probability
 from lab.offline import Answer, Bench
 from lab.world import Prompt, sample_prompts
@@ -34,7 +36,6 @@ FAR = 1.0
 FAVOURITE = 1
 """The policy version that colluders vote for."""
 RATERS = 120
-DAY_S = 86400.0
 
 AttackName = Literal["random", "left", "targeted", "sybil", "colluding"]
 ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
@@ -89,10 +90,10 @@ class Cast:
     @property
     def tags(self) -> frozenset[str]:
         """The words of the prompt, and the day."""
-        return frozenset({f"word:{word}" for word in words(self.contest.prompt)} | {f"day:{self.time // DAY_S:.0f}"})
+        return frozenset({f"word:{word}" for word in words(self.contest.prompt)} | {day(self.time)})
 
-    def opinion(self, expected: float | None, elsewhere: Mapping[str, float] | None = None) -> Opinion:
-        """As trust reads it; both are cross-fitted probabilities of this value."""
+    def opinion(self) -> Opinion:
+        """As trust reads it."""
         sides = (self.contest.first.text, self.contest.second.text)
         return Opinion(
             rater=self.rater,
@@ -104,14 +105,12 @@ class Cast:
             versions=self.contest.versions,
             tags=self.tags,
             time=self.time,
-            expected=expected,
-            elsewhere=elsewhere or {},
         )
 
 
 def words(prompt: Prompt) -> set[str]:
     """`{"what", "is", "the", "capital", "of", "samar"}`."""
-    return set("".join(sign if sign.isalnum() else " " for sign in prompt.text.lower()).split())
+    return set(witnesses.words(prompt.text))
 
 
 # --- what is voted on -------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import uvicorn
@@ -21,19 +20,17 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Metric, generate_latest
 from prometheus_client.registry import Collector
-from redis.exceptions import RedisError
 
 import feedback.app
 import serving.app
 import web
-from core import http, metrics
+from core import http
 from core.errors import UsageError
-from core.records import RunState
 from core.redis import connect
 from core.settings import Settings, settings
+from feedback.archive import Archive
+from plumbline import gauges, openapi
 from plumbline.ports import listening_socket
-from plumbline.scheduler import new_votes
-from training import runs
 
 log = logging.getLogger("plumbline.api")
 _DRAIN_S = 30
@@ -55,9 +52,9 @@ class Api:
         self.config = config
         self.draining = False
         self._redis = connect(config.redis_url)
-        self.public = FastAPI(title="Plumbline", openapi_url="/openapi.json", docs_url=None, redoc_url=None)
-        self.admin = FastAPI(title="Plumbline admin", openapi_url=None)
-        http.install(self.public, max_body_bytes=config.max_body_bytes)
+        self._archive = Archive(config.artifacts)
+        self.public, self.admin = openapi.applications()
+        http.install(self.public, max_body_bytes=config.max_body_bytes, cors_origins=config.vote_origins)
         http.install(self.admin, max_body_bytes=config.max_body_bytes)
         self.serving = serving.app.attach(self.public, config, config.redis_url)
         self.feedback = feedback.app.attach(self.public, config.redis_url, config, admin=self.admin)
@@ -78,19 +75,12 @@ class Api:
             body = state.model_dump() | {"ready": is_ready, "draining": self.draining}
             return JSONResponse(body, status_code=200 if is_ready else 503)
 
-        @self.admin.get("/metrics")
+        @self.admin.get("/metrics", include_in_schema=False)
         async def scrape() -> Response:
             return Response(await asyncio.to_thread(self._scrape), media_type=CONTENT_TYPE_LATEST)
 
     def _scrape(self) -> bytes:
-        """The metrics, with the figures of scheduler and worker, which have no listener, read from Redis."""
-        try:
-            metrics.VOTES_UNUSED.set(new_votes(self._redis))
-            states = Counter(run.state for run in runs.all_runs(self._redis))
-            for state in RunState:
-                metrics.RUNS.labels(state).set(states[state])
-        except RedisError as error:
-            log.warning("the loop's gauges keep their last values: %s", error)
+        gauges.refresh(self._redis, self._archive)
         return generate_latest(_Exported())
 
     async def run(self) -> None:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from core.errors import PlumblineError, UsageError
+from plumbline.export_command import export
+from plumbline.rater_commands import raters_app
+from plumbline.receipt_commands import receipts_app
 
 if TYPE_CHECKING:
     import redis
@@ -32,20 +35,20 @@ app = typer.Typer(
 policies_app = typer.Typer(no_args_is_help=True, help="Policy versions: what exists, what is live, and rollback.")
 runs_app = typer.Typer(no_args_is_help=True, help="Training runs: one is one round of the loop.")
 train_app = typer.Typer(no_args_is_help=True, help="The training programs, by hand and without the service.")
-tasks_app = typer.Typer(no_args_is_help=True, help="Tasks of hired raters: add them, see how far they are.")
-app.add_typer(policies_app, name="policies")
-app.add_typer(runs_app, name="runs")
+tasks_app = typer.Typer(no_args_is_help=True, help="Tasks of hired raters: add or choose them, see how far they are.")
+for name, commands in {"policies": policies_app, "raters": raters_app, "runs": runs_app, "tasks": tasks_app}.items():
+    app.add_typer(commands, name=name)
+app.add_typer(receipts_app, name="receipts")
 app.add_typer(train_app, name="train")
-app.add_typer(tasks_app, name="tasks")
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @app.command()
 def up(
-    base: Annotated[str, typer.Option(help="Path or hub id of a Hugging Face causal LM. [env: PLUMBLINE_BASE]")] = "",
-    port: Annotated[int, typer.Option(help="Of the public listener. [env: PLUMBLINE_PORT]")] = 0,
-    home: Annotated[Path | None, typer.Option(help="Where data is kept. [env: PLUMBLINE_HOME]")] = None,
+    base: Annotated[str, typer.Option(help="Path or hub id of a Hugging Face causal LM. \\[env: PLUMBLINE_BASE]")] = "",
+    port: Annotated[int, typer.Option(help="Of the public listener. \\[env: PLUMBLINE_PORT]", show_default=False)] = 0,
+    home: Annotated[Path | None, typer.Option(help="Where data is kept. \\[env: PLUMBLINE_HOME]")] = None,
 ) -> None:
     """Run the whole service on this machine: Redis, API, worker, scheduler. Ctrl-C stops everything."""
     from plumbline.stack import Stack
@@ -66,8 +69,8 @@ def demo(
     method: Annotated[str, typer.Option(help="How candidates are trained: dpo or ppo.")] = "dpo",
     exit_: Annotated[bool, typer.Option("--exit", help="End after the table instead of staying up.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
-    port: Annotated[int, typer.Option(help="Of the public listener. [env: PLUMBLINE_PORT]")] = 0,
-    home: Annotated[Path | None, typer.Option(help="Where data is kept. [env: PLUMBLINE_HOME]")] = None,
+    port: Annotated[int, typer.Option(help="Of the public listener. \\[env: PLUMBLINE_PORT]", show_default=False)] = 0,
+    home: Annotated[Path | None, typer.Option(help="Where data is kept. \\[env: PLUMBLINE_HOME]")] = None,
 ) -> None:
     """Build a small base model, serve it, and let simulated raters improve it over two rounds."""
     import lab.demo
@@ -131,24 +134,7 @@ def status() -> None:
     views.print_status(_redis())
 
 
-@app.command()
-def export(
-    snapshot: Annotated[str, typer.Argument(help="A snapshot's directory, or the beginning of its id.")],
-    form: Annotated[str, typer.Option("--format", help="trl-preference, trl-kto, trl-sft, openai-dpo or raw.")],
-    out: Annotated[Path, typer.Option(help="The file to write (JSON lines); - is standard output.")],
-    fold: Annotated[str, typer.Option(help="optimize, judge or test; all without it.")] = "",
-) -> None:
-    """Write a snapshot's rows for other programs, or for other people to look at."""
-    from feedback import export as exports
-
-    kinds = [known for known in exports.FORMATS if known == form]
-    folds = [known for known in exports.FOLDS if fold in ("", known)]
-    if not kinds or not folds:
-        raise UsageError(f"--format is {', '.join(exports.FORMATS)}; --fold is {', '.join(exports.FOLDS)}.")
-    target = out if str(out) != "-" else None
-    written = exports.export(_snapshot(snapshot), kinds[0], target, folds=folds)
-    left_out = ", ".join(f"{count} {reason}" for reason, count in written.skipped.items())
-    typer.echo(f"{written.rows} rows; left out: {left_out or 'none'}", err=True)
+app.command()(export)
 
 
 @policies_app.command("list")
@@ -211,7 +197,7 @@ def runs_start() -> None:
 
     client = _redis()
     known = {run.id for run in runs.all_runs(client)}
-    request_round(_deployment())
+    request_round(deployment())
     for _ in range(40):
         time.sleep(0.5)
         if started := [run for run in runs.all_runs(client) if run.id not in known]:
@@ -228,7 +214,7 @@ def runs_retry(run: str) -> None:
 
     run_id = _run_id(run)
     runs.retry(_redis(), run_id)
-    ring(run_id, _deployment())
+    ring(run_id, deployment())
     typer.echo(f"run {run_id} is queued.")
 
 
@@ -259,12 +245,36 @@ def tasks_add(file: Annotated[Path, typer.Argument(help="JSON lines, each a task
     """Add tasks from a file. With an `external_id` in each, doing it twice is doing it once."""
     from plumbline import rater_tasks
 
-    config, refused = _deployment(), 0
+    config, refused = deployment(), 0
     _redis()
     for line, result in rater_tasks.add(config.redis_url, file, window_s=config.feedback_window_s):
         refused += result.error is not None
         typer.echo(f"line {line}: {result.error.message if result.error else result.id}", err=result.error is not None)
     raise typer.Exit(1 if refused else 0)
+
+
+@tasks_app.command("suggest")
+def tasks_suggest(
+    count: Annotated[int, typer.Option(min=1, max=500, help="How many tasks to add.")] = 50,
+    explore: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the draw that prefers nothing.")] = 0.2,
+    overlap: Annotated[int, typer.Option(min=1, max=100, help="How many raters answer each.")] = 1,
+    instructions: Annotated[str, typer.Option(help="Markdown for the raters.")] = "",
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones are given out first.")] = 0,
+) -> None:
+    """Add tasks about answers that nobody has compared, mostly where the reward model knows least.
+
+    The last run has listed them. A task and the rows of its votes keep the probability with which it was drawn.
+    """
+    from plumbline import suggestions
+
+    config = deployment()
+    _redis()
+    asked = suggestions.Asked(overlap=overlap, instructions=instructions, priority=priority)
+    done = suggestions.suggest(config.redis_url, count, asked, exploration=explore, window_s=config.feedback_window_s)
+    for error in done.errors:
+        typer.echo(error, err=True)
+    typer.echo(f"{done.added} tasks added, out of {done.eligible} pairs that nobody has compared.")
+    raise typer.Exit(1 if done.errors else 0)
 
 
 @tasks_app.command("status")
@@ -311,7 +321,7 @@ def _method(name: str) -> "Method":
     raise UsageError(f"--method is {' or '.join(get_args(Method))}, not {name!r}.")
 
 
-def _deployment() -> "Settings":
+def deployment() -> "Settings":
     """The settings with the deployment's Redis: REDIS_URL, else the one of `plumbline up` under PLUMBLINE_HOME."""
     from plumbline import embedded_redis
 
@@ -325,7 +335,7 @@ def _redis() -> "redis.Redis":
 
     from core.redis import connect
 
-    url = _deployment().redis_url
+    url = deployment().redis_url
     client = connect(url)
     try:
         client.ping()
@@ -343,17 +353,6 @@ def _run_id(prefix: str) -> str:
     if len(found) != 1:
         raise UsageError(f"{len(found)} runs begin with {prefix!r}; `plumbline runs list` shows all.")
     return found[0]
-
-
-def _snapshot(name: str) -> Path:
-    """A snapshot's directory, given as that or as the beginning of an id."""
-    if (Path(name) / "manifest.json").exists():
-        return Path(name)
-    parent = _settings().artifacts / "snapshots"
-    found = [path for path in parent.glob("*/manifest.json") if name and path.parent.name.startswith(name)]
-    if len(found) != 1:
-        raise UsageError(f"{len(found)} snapshots begin with {name!r}: give a directory, or more of an id in {parent}.")
-    return found[0].parent
 
 
 def _announce(config: "Settings") -> None:

@@ -1,5 +1,5 @@
-"""The scheduler: counts votes, starts a round when there are enough, rings again for runs that nobody works on, and
-archives old votes.
+"""The scheduler: counts votes, starts a round when there are enough, rings again for runs that nobody works on,
+archives old votes, and erases whoever asked for it.
 
 `python -m plumbline.scheduler` runs Celery's beat and one worker for the short tasks that it rings. Everything is
 decided from Redis in steps that can be repeated, so two schedulers at once do no more than one.
@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import cast
 
 import redis
@@ -25,15 +26,19 @@ from feedback.archive import Archive
 from feedback.archiving import Moved
 from feedback.cut import Trust, cut_snapshot
 from feedback.snapshot import Snapshot
-from training import runs, trainer
+from plumbline import erasures, trust
+from training import runs, survey, trainer
 from training.recipe import load_recipe
-from training.worker import app, broker_url, ring, send
+from training.survey import Asked
+from training.worker import CHECK, app, broker_url, ring, send
 
 log = logging.getLogger("plumbline.scheduler")
-CHECK = "plumbline.check"
 ARCHIVE = "plumbline.archive"
 ARCHIVE_INTERVAL_S = 60.0
 """A task moves one partition at most: 50,000 votes a minute."""
+
+ERASE = "plumbline.erase"
+ERASE_INTERVAL_S = 5.0
 
 
 @app.task(name=CHECK)  # type: ignore[untyped-decorator]
@@ -46,6 +51,12 @@ def check_now(force: bool = False) -> None:
 def archive_now() -> None:
     with connect(settings().redis_url) as client:
         archive_votes(client, settings())
+
+
+@app.task(name=ERASE)  # type: ignore[untyped-decorator]
+def erase_now() -> None:
+    with connect(settings().redis_url) as client:
+        erasures.carry_out(client, settings())
 
 
 def request_round(config: Settings) -> None:
@@ -72,22 +83,61 @@ def check(client: redis.Redis, config: Settings, *, force: bool = False) -> None
 
 
 def start_round(client: redis.Redis, config: Settings, *, force: bool = False) -> Run | None:
-    """Cuts a snapshot and queues a run on it, if there are enough new votes (or `force`) and no run is active.
+    """Cuts a snapshot and queues a run on it, if there are enough new votes (or `force`) and no run is active. Where
+    the raters are looked at first, this is a later call's, to which it does not matter any more why it was asked for.
 
     Returns:
-        The queued run; None if there is none to start, with the reason in the scheduler's hash.
+        The queued run; None if there is none to start yet, with the reason in the scheduler's hash.
 
     Raises:
         UsageError: there is no policy yet, or a file that the round starts from is missing.
     """
-    votes = store.count_votes(client)
+    asked = survey.pending(client)
     if active := runs.active(client):
         if force:
             _note(client, last_reason=f"run {active[0].id[:8]} is {active[0].state}")
+        if asked is not None:  # the round that waited for it has begun
+            survey.end(client, config.artifacts, asked.snapshot)
         return None
-    if new_votes(client) < config.min_votes and not force:
+    if asked is None and new_votes(client) < config.min_votes and not force:
         return None
+    return _surveyed(client, config, asked) if asked is not None else _first(client, config)
+
+
+def _first(client: redis.Redis, config: Settings) -> Run | None:
+    """Cuts the snapshot; if its raters are to be looked at first, asks for that."""
+    votes = store.count_votes(client)
     parent, snapshot = _cut(client, config)
+    if snapshot.manifest.policy_rows == 0 or not config.trust:
+        return _begin(client, config, parent, snapshot, votes=votes)
+    if trust.is_surveyable(snapshot):
+        recipe = load_recipe(config.recipe).model_dump_json()
+        return _surveyed(client, config, survey.ask(client, snapshot.manifest.id, recipe=recipe))
+    if (found := trust.judged(client, config, of=snapshot.manifest.id)) is not None:
+        votes = store.count_votes(client)
+        parent, snapshot = _cut(client, config, found)
+    return _begin(client, config, parent, snapshot, votes=votes)
+
+
+def _surveyed(client: redis.Redis, config: Settings, asked: Asked) -> Run | None:
+    """If the survey came, or will not come any more: judges the raters and starts the round that waits for it."""
+    looked_at = trust.looked_at(client, config, asked)
+    if looked_at is None:
+        _note(client, last_reason="the raters are looked at first")
+        return None
+    if trust.is_erased(config, looked_at) or not config.trust:
+        survey.end(client, config.artifacts, looked_at.snapshot)
+        return _first(client, config)
+    found = trust.judged(client, config, of=looked_at.snapshot, error=looked_at.error)
+    votes = store.count_votes(client)
+    parent, snapshot = _cut(client, config, found)
+    run = _begin(client, config, parent, snapshot, votes=votes)
+    survey.end(client, config.artifacts, looked_at.snapshot)
+    return run
+
+
+def _begin(client: redis.Redis, config: Settings, parent: int, snapshot: Snapshot, *, votes: int) -> Run | None:
+    """Queues the run on a snapshot that was cut when there were so many votes."""
     if snapshot.manifest.policy_rows == 0:
         _note(client, last_reason=_why_no_rows(snapshot), votes_at_cut=str(votes))
         return None
@@ -95,7 +145,7 @@ def start_round(client: redis.Redis, config: Settings, *, force: bool = False) -
         snapshot=snapshot.manifest.id,
         parent=parent,
         recipe=load_recipe(config.recipe).model_dump_json(),
-        last_vote=max(row.created_at for row in snapshot.pairs),
+        last_vote=snapshot.last_vote,
     )
     outcome = runs.create(client, run, votes=votes)
     if outcome == "busy":
@@ -133,10 +183,12 @@ def archive_votes(client: redis.Redis, config: Settings) -> Moved | None:
         _note(client, archive_error=str(error))
         return None
     _note(client, archive_error="")
+    if moved is not None:
+        _note(client, archived_at=str(time.time()))
     return moved
 
 
-def _cut(client: redis.Redis, config: Settings) -> tuple[int, Snapshot]:
+def _cut(client: redis.Redis, config: Settings, believed: Trust | None = None) -> tuple[int, Snapshot]:
     """The version that is live now, and a snapshot for it."""
     state = registry.state(client)
     if state is None:
@@ -152,7 +204,7 @@ def _cut(client: redis.Redis, config: Settings) -> tuple[int, Snapshot]:
         salt=store.deployment_salt(client),
         base_sha256=adapter.base_sha256,
         tokenizer_sha256=adapter.tokenizer_sha256,
-        trust=Trust(fastest_s=config.min_reading_s),
+        trust=replace(believed or Trust(), fastest_s=config.min_reading_s),
     )
     return state.live, snapshot
 
@@ -187,6 +239,7 @@ def main() -> int:
     app.conf.beat_schedule = {
         "check": _every(CHECK, config.check_interval_s),
         "archive": _every(ARCHIVE, ARCHIVE_INTERVAL_S),
+        "erase": _every(ERASE, ERASE_INTERVAL_S),
     }
     arguments = ["worker", "--hostname", "ops@%h", "--beat", "--scheduler", "celery.beat.Scheduler", "--pool", "solo"]
     arguments += ["--queues", keys.OPS_QUEUE, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]

@@ -1,13 +1,15 @@
 """What the command line shows of the loop: status, policies, runs."""
 
 import time
+from typing import cast
 
 import redis
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from core import keys, registry
-from core.records import GateReport, PolicyVersion, Run, RunState
+from core.records import GateReport, PolicyVersion, Run, RunState, TrustReport
 from training import runs
 
 _console = Console(highlight=False)
@@ -22,6 +24,12 @@ def print_status(client: redis.Redis) -> None:
     _console.print(f"next round    {next_round(client, now=time.time())}")
     latest = runs.all_runs(client)[-1:]
     _console.print(f"latest run    {describe(latest[0])}" if latest else "latest run    none yet")
+    report = cast(str | None, client.get(keys.TRUST))
+    found = TrustReport.model_validate_json(report) if report is not None else None
+    _console.print(f"trust         {trusted(found, quarantined=client.scard(keys.QUARANTINED))}", soft_wrap=True)
+    for name in ("trust_error", "archive_error"):
+        if error := cast(str | None, client.hget(keys.SCHEDULER, name)):
+            _console.print(f"{name.replace('_', ' '):13} [red]{escape(error)}[/]", soft_wrap=True)
 
 
 def next_round(client: redis.Redis, *, now: float) -> str:
@@ -45,6 +53,22 @@ def describe(run: Run) -> str:
     return text + (f" ({run.reason})" if run.reason else "")
 
 
+def trusted(report: TrustReport | None, *, quarantined: int) -> str:
+    """E.g. `61 raters judged, 3 in quarantine; alpha 0.46, first side 53 % (49 to 57 %), longer answer 58 % (55 %
+    expected); 2026-11-21 13:20:07`."""
+    aside = f"{quarantined} in quarantine"
+    if report is None:
+        return f"no raters judged yet, {aside}"
+    figures = [f"alpha {report.alpha_nominal:.2f}"] if report.alpha_nominal is not None else []
+    if (first := report.first) is not None:
+        figures.append(f"first side {first.value:.0%} ({first.low:.0%} to {first.high:.0%})")
+    if report.longer is not None:
+        expected = "" if report.longer_expected is None else f" ({report.longer_expected:.0%} expected)"
+        figures.append(f"longer answer {report.longer.value:.0%}{expected}")
+    parts = [f"{report.raters} raters judged, {aside}", ", ".join(figures), _clock(report.as_of)]
+    return "; ".join(part for part in parts if part).replace("%", " %")
+
+
 def print_policies(client: redis.Redis) -> None:
     table = Table("version", "state", "parent", "method", "gate", "adapter", "created", box=None)
     for policy in registry.policies(client):
@@ -64,6 +88,8 @@ def print_policy(client: redis.Redis, version: int) -> None:
     policy: PolicyVersion = registry.policy(client, version)
     for name, value in policy.model_dump(exclude={"gate", "schema_version"}).items():
         _console.print(f"{name:15} {_clock(value) if name == 'created' else value}")
+    if (since := registry.tainted(client).get(version)) is not None:
+        _console.print(f"{'tainted':15} trained on data that was erased at {_clock(since)}, or by descent")
     if policy.gate:
         print_gate(policy.gate)
 

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -14,7 +15,7 @@ from core.base import resolve_base
 from core.records import now
 from core.redis import connect, connect_async
 from core.settings import Settings
-from serving import comparisons, endpoints
+from serving import choice, comparisons, endpoints
 from serving.chats import Chats
 from serving.completions import OPEN_TIMEOUT_S, CompletionLog
 from serving.protocol import Engine
@@ -34,8 +35,8 @@ class Serving:
         base = resolve_base(settings.base)
         self._engine = build_engine(settings, base)
         self._registry = connect(redis_url)
-        self._redis = connect_async(redis_url, timeout_s=OPEN_TIMEOUT_S)
-        self.records = CompletionLog(self._redis, window_s=settings.feedback_window_s)
+        self.redis = connect_async(redis_url, timeout_s=OPEN_TIMEOUT_S)
+        self.records = CompletionLog(self.redis, window_s=settings.feedback_window_s)
         cache = ReplicaCache(settings.directory / "replica-cache", settings.artifacts, base_shapes(base))
         self.replica = Replica(self._engine, cache, self._registry)
         self.chats = Chats(self._engine, self.replica, self.records, train_by_default=settings.train_by_default)
@@ -57,7 +58,7 @@ class Serving:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.chats.drain()
         await self._engine.stop()
-        await self._redis.aclose()
+        await self.redis.aclose()
         self._registry.close()
 
     def ready(self) -> bool:
@@ -94,7 +95,8 @@ def attach(
     """
     serving = Serving(settings, redis_url, build_engine or build_vllm)
     app.include_router(endpoints.router(serving.chats, serving.replica, started=int(now())))
-    app.include_router(comparisons.router(serving.chats, serving.replica, serving.records))
+    doubt = partial(choice.version_doubt, serving.redis)
+    app.include_router(comparisons.router(serving.chats, serving.replica, serving.records, doubt))
     return serving
 
 

@@ -51,7 +51,9 @@ def assign(model: str, residents: ResidentSet) -> Assignment:
         return _assigned(residents, residents.live, "live")
     match = _PINNED.fullmatch(model)
     if match is None or int(match[1]) not in residents.policies:
-        raise NotFound(f"The model {model!r} does not exist here.", param="model", code="model_not_found")
+        raise NotFound(
+            f"The model {model!r} is not served; GET /v1/models lists what is.", param="model", code="model_not_found"
+        )
     return _assigned(residents, int(match[1]), "pinned")
 
 

@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +20,14 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
 from core import keys
-from core.errors import ApiError, Unavailable
-from core.records import SIDES, Comparison, new_id, now
+from core.errors import ApiError, NotFound, Unavailable
+from core.http import CLIENT_CLOSED, ERRORS, until_disconnect
+from core.records import SIDES, Comparison, VersionDoubt, new_id, now, policy_name
 from serving.assignment import Assignment
 from serving.chats import Chat, Chats
+from serving.choice import DrawnPair, draw_pair
 from serving.completions import CompletionLog
-from serving.endpoints import CLIENT_CLOSED, server_sent_events, until_disconnect
+from serving.endpoints import server_sent_events
 from serving.lockstep import TICK_S, Lane, Lockstep
 from serving.schemas import (
     ChatBody,
@@ -39,6 +41,7 @@ from serving.schemas import (
 from serving.swap import Replica
 
 _HEADERS = {"x-feedback-status": "recorded"}
+Doubt = Callable[[], Awaitable[VersionDoubt | None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,14 +53,20 @@ class _Opened:
     """In the order in which they are shown."""
 
 
-def router(chats: Chats, replica: Replica, records: CompletionLog) -> APIRouter:
-    """The one route over this process's chats."""
-    routes = APIRouter()
+def router(chats: Chats, replica: Replica, records: CompletionLog, doubt: Doubt) -> APIRouter:
+    """The one route over this process's chats.
 
-    @routes.post("/v1/comparisons", status_code=201, responses={201: {"model": ComparisonResponse}})
+    Args:
+        doubt: what the votes leave open between policy versions, for those who ask with `"choice": "active"`.
+    """
+    routes = APIRouter(responses=ERRORS)
+
+    streamed: dict[str, Any] = {"model": ComparisonResponse, "content": {"text/event-stream": {}}}
+
+    @routes.post("/v1/comparisons", status_code=201, responses={201: streamed})
     async def create_comparison(body: ComparisonBody, request: Request) -> Response:
         """The whole answers, or with `stream` server-sent events: a start, then deltas and an end for each side."""
-        opened = await _open(chats, replica, records, body)
+        opened = await _open(chats, replica, records, body, doubt)
         try:
             if body.stream:
                 return await _streamed(chats, opened, request)
@@ -75,7 +84,7 @@ def router(chats: Chats, replica: Replica, records: CompletionLog) -> APIRouter:
 # --- before the first token -------------------------------------------------------------------------------------------
 
 
-async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: ComparisonBody) -> _Opened:
+async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: ComparisonBody, doubt: Doubt) -> _Opened:
     """Deals out the policies and writes the records of the comparison and of its sides, all or none.
 
     Raises:
@@ -83,7 +92,7 @@ async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: Co
     """
     if not records.recording:
         raise _unrecorded()
-    opened = _deal(chats, replica, body)
+    opened = _deal(chats, replica, body, await doubt() if body.choice == "active" else None)
     recorded = False
     try:
         recorded = await records.open([side.record for side in opened.sides], opened.comparison)
@@ -97,15 +106,16 @@ async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: Co
     return opened
 
 
-def _deal(chats: Chats, replica: Replica, body: ComparisonBody) -> _Opened:
-    """Who writes which side. Without a pause from the first `acquire` on, so `assistant` twice is one version twice."""
-    comparison_id, models = new_id("cmp_"), body.models
+def _deal(chats: Chats, replica: Replica, body: ComparisonBody, doubt: VersionDoubt | None) -> _Opened:
+    """Who writes which side. Without a pause from the choice on, so `assistant` twice is one version twice."""
+    comparison_id, drawn = new_id("cmp_"), _drawn(replica, body, doubt)
+    models = body.models if drawn is None else [policy_name(version) for version in drawn.versions]
     order = list(range(len(models)))
     secrets.SystemRandom().shuffle(order)
     taken: list[Assignment] = []
     try:
         for model in models:
-            taken.append(replica.acquire(model))
+            taken.append(_acquire(replica, model))
         sides = [
             chats.prepare(_draft(body, index, taken[index]), assignment=taken[index], comparison_id=comparison_id)
             for index in order
@@ -120,15 +130,31 @@ def _deal(chats: Chats, replica: Replica, body: ComparisonBody) -> _Opened:
         completion_ids=[side.record.id for side in sides],
         policy_versions=[side.assignment.version for side in sides],
         order=order,
-        asked="requested" if body.policies else "random",
+        asked="requested" if body.policies else body.choice,
+        propensity=1.0 if drawn is None else drawn.propensity,
         rater=body.rater,
     )
     return _Opened(comparison=comparison, sides=sides)
 
 
+def _drawn(replica: Replica, body: ComparisonBody, doubt: VersionDoubt | None) -> DrawnPair | None:
+    """The versions that the server chooses, where it is to; nothing resident is for `acquire` to say."""
+    if body.choice == "random" or replica.residents is None:
+        return None
+    return draw_pair(replica.residents.policies, doubt)
+
+
+def _acquire(replica: Replica, model: str) -> Assignment:
+    """Raises NotFound about the field in which a comparison names its models."""
+    try:
+        return replica.acquire(model)
+    except NotFound as unknown:
+        raise NotFound(str(unknown), param="policies", code=unknown.error_code) from None
+
+
 def _draft(body: ComparisonBody, index: int, assignment: Assignment) -> ChatBody:
     """The chat that asks for the answer of the policy at `index`."""
-    fields = body.model_dump(exclude_unset=True, exclude={"policies", "n"})
+    fields = body.model_dump(exclude_unset=True, exclude={"policies", "n", "choice"})
     seed = {} if body.seed is None else {"seed": body.seed + index}
     return ChatBody(model=assignment.name, **(fields | seed))
 

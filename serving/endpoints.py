@@ -1,29 +1,26 @@
 """The chat API's routes: `POST /v1/chat/completions` and `GET /v1/models`, as OpenAI's clients know them."""
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from core.errors import ApiError
+from core.http import CLIENT_CLOSED, ERRORS, until_disconnect
 from core.records import ALIAS, policy_name
 from serving.chats import Chats
 from serving.schemas import ChatBody, Model, ModelList
 from serving.swap import Replica
 
-CLIENT_CLOSED = 499
-T = TypeVar("T")
-
 
 def router(chats: Chats, replica: Replica, *, started: int) -> APIRouter:
     """The routes over one process's chats and policies; `started` is what `/v1/models` says as `created`."""
-    routes = APIRouter()
+    routes = APIRouter(responses=ERRORS)
 
-    @routes.post("/v1/chat/completions")
+    @routes.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
     async def create_chat_completion(body: ChatBody, request: Request) -> Response:
+        """OpenAI's, with vLLM's extensions: a chat completion, or with `stream` its chunks."""
         chat = await chats.open(body, assignment=replica.acquire(body.model))
         if not chat.request.stream:
             answer = await until_disconnect(request, chats.answer(chat))
@@ -43,6 +40,7 @@ def router(chats: Chats, replica: Replica, *, started: int) -> APIRouter:
 
     @routes.get("/v1/models")
     async def list_models() -> ModelList:
+        """`assistant` and every version that can be pinned."""
         residents = replica.residents
         if residents is None:
             return ModelList(data=[])
@@ -51,24 +49,6 @@ def router(chats: Chats, replica: Replica, *, started: int) -> APIRouter:
         return ModelList(data=[alias, *pinned])
 
     return routes
-
-
-async def until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`, or None if the client hangs up first; then `work` is cancelled, and with it its tokens."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        watching.cancel()
-        if not working.done():
-            working.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def server_sent_events(first: str, rest: AsyncGenerator[str, None]) -> AsyncGenerator[str, None]:

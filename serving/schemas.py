@@ -47,7 +47,8 @@ class _Consent(BaseModel):
 
     @property
     def rater(self) -> str | None:
-        return self.safety_identifier or self.user
+        """Whom votes are credited to; an empty name is nobody's."""
+        return self.safety_identifier or self.user or None
 
     def may_train(self, *, by_default: bool) -> bool:
         if self.store is False:
@@ -83,6 +84,8 @@ class ComparisonBody(_Consent):
     """How many sides; None: as many as there are `policies`, else two."""
     policies: list[str] | None = Field(None, min_length=2, max_length=len(SIDES))
     """`assistant` or `assistant@vN`, one for each side, in any order: the server deals them out."""
+    choice: Literal["random", "active"] = "random"
+    """`active`: two different versions that the server chooses, preferably those of which the votes say least."""
     stream: bool = False
     temperature: float | None = None
     top_p: float | None = None
@@ -102,6 +105,15 @@ class ComparisonBody(_Consent):
         if policies is not None and n is not None and n != len(policies):
             raise ValueError(f"n is {n}, so {n} policies must be named")
         return policies
+
+    @field_validator("choice")
+    @classmethod
+    def _chosen_by_one(cls, choice: str, said: ValidationInfo) -> str:
+        if choice == "active" and said.data.get("policies") is not None:
+            raise ValueError("the server chooses the policies, so none can be named")
+        if choice == "active" and said.data.get("n") not in (None, 2):
+            raise ValueError("two policies are chosen, so n can only be 2")
+        return choice
 
 
 class Side(BaseModel):

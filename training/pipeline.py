@@ -19,21 +19,23 @@ from typing import TypeVar
 
 import redis
 
-from core import registry
+from core import keys, registry
 from core.adapters import MANIFEST
 from core.errors import Conflict, UsageError
-from core.records import AdapterManifest, GateReport, PolicyState, PolicyVersion, Run, RunState, now
+from core.records import AdapterManifest, Choices, GateReport, PolicyState, PolicyVersion, Run, RunState, now
 from core.settings import Settings
 from training import runs, trainer
 from training.program import CHECKPOINT
 from training.reward_card import VOTES
-from training.stages import RESULT, Round, Stage, stages_of
+from training.stages import CHOICE, CHOICES, RESULT, Round, Stage, stages_of
 from training.trainer import Lost, Outcome, Stopped
 
 log = logging.getLogger("plumbline.training")
 _SKIPPED_STATUS = 3
 _BEATS_PER_LEASE = 6
 _SLOWEST_BEAT_S = 2.0
+_CHOICE_S = 900.0
+"""Longest that a worker thinks about what to ask next."""
 _OF_THE_PARENT = ("candidate", "publish", "evaluate")
 """Stages whose result is worthless once another policy is live."""
 T = TypeVar("T")
@@ -53,12 +55,14 @@ def run_round(
     run_id: str,
     *,
     stages: Sequence[Stage] | None = None,
+    choice: Stage | None = None,
     stop: int | None = None,
 ) -> Run | None:
     """Claims a run and brings it as far as it goes; None if it was not to be had. All ends are in the run's record.
 
     Args:
         stages: instead of the recipe's own.
+        choice: instead of `CHOICE`; with other stages there is none by default.
         stop: a file descriptor that becomes readable when the worker is to stop; the run is then given back.
     """
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
@@ -73,7 +77,9 @@ def run_round(
             _check_live(client, settings, run)
             if not round_.finished(stage.name).exists():
                 _run_stage(client, settings, round_, stage, stop)
-        _commit(client, settings, round_)
+        version = _commit(client, settings, round_)
+        if choice is not None or stages is None:
+            _leave_choices(client, round_, choice or CHOICE, version, stop)
     except StageSkipped as reason:
         finish(RunState.SKIPPED, str(reason))
     except Conflict as reason:
@@ -161,7 +167,7 @@ def _run_stage(client: redis.Redis, settings: Settings, round_: Round, stage: St
             (out / CHECKPOINT).unlink(missing_ok=True)
         raise StageFailed(_failure(stage, outcome))
     (out / RESULT).write_text(json.dumps(outcome.result) + "\n")
-    _make_final(out, round_.finished(stage.name))
+    trainer.make_final(out, round_.finished(stage.name))
     log.info("run %s: %s took %.1f s", round_.run.id, stage.name, time.monotonic() - started)
 
 
@@ -190,8 +196,8 @@ def _beat(client: redis.Redis, settings: Settings, run: Run, stage: str, progres
         return True
 
 
-def _commit(client: redis.Redis, settings: Settings, round_: Round) -> None:
-    """Registers the candidate, promotes it if the gate passed, and ends the run, in one step.
+def _commit(client: redis.Redis, settings: Settings, round_: Round) -> int:
+    """Registers the candidate, promotes it if the gate passed, and ends the run, in one step; returns its version.
 
     Raises:
         Conflict: another attempt holds the run, or another version went live since the evaluation.
@@ -214,6 +220,33 @@ def _commit(client: redis.Redis, settings: Settings, round_: Round) -> None:
     )
     version = _patiently(settings, lambda: registry.publish(client, candidate, gate, run=run.id, attempt=run.attempt))
     log.info("run %s: version %d, gate %s: %s", run.id, version, gate.verdict, gate.summary)
+    return version
+
+
+def _leave_choices(client: redis.Redis, round_: Round, stage: Stage, version: int, stop: int | None) -> None:
+    """Works out what to ask next, for the API and for `plumbline tasks suggest`. The run has ended and nobody waits:
+    whatever goes wrong here is logged, and what an earlier run left stays."""
+    run, out = round_.run, round_.attempt / stage.name
+    deadline = time.monotonic() + _CHOICE_S
+    try:
+        out.mkdir()
+        outcome = trainer.run(
+            stage.command(round_, out),
+            log=round_.attempt / f"{stage.name}.log",
+            beat=lambda _: time.monotonic() < deadline,
+            interval_s=_SLOWEST_BEAT_S,
+            stop=stop,
+        )
+        if outcome.status != 0:
+            raise StageFailed(_failure(stage, outcome))
+        choices = Choices.model_validate_json((out / CHOICES).read_text())
+        trainer.make_final(out, round_.finished(stage.name))
+        fields = {"run": run.id, "policy_version": str(version)}
+        fields |= {"versions": choices.versions.to_json(), "pairs": choices.open_pairs.to_json()}
+        client.hset(keys.CHOICES, mapping=fields)  # type: ignore[arg-type]
+        log.info("run %s: %d pairs of answers to choose from", run.id, len(choices.open_pairs.pairs))
+    except (StageFailed, Lost, Stopped, OSError, ValueError, redis.exceptions.RedisError) as error:
+        log.warning("run %s: nothing new on what to ask next: %s", run.id, str(error) or type(error).__name__)
 
 
 def _finish(client: redis.Redis, settings: Settings, run: Run, state: RunState, reason: str) -> bool:
@@ -231,17 +264,6 @@ def _patiently(settings: Settings, call: Callable[[], T]) -> T:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
-
-
-def _make_final(out: Path, final: Path) -> None:
-    """Renames a finished stage after its bytes are on disk."""
-    for path in [*out.rglob("*"), out]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    out.rename(final)
 
 
 def _drop(*, artifacts: Path, run: Run) -> None:

@@ -1,6 +1,6 @@
 """The stages of a round: which programs run, in which order, and the command line of each.
 
-    reward → (judge) → candidate → publish → evaluate
+    reward → (judge) → candidate → publish → evaluate        and when the round has ended: choice
 
 A stage's directory runs/{run}/{stage}/ is there only when the stage is finished; the next stages read from it.
 """
@@ -16,6 +16,8 @@ from core.records import Run
 from training.recipe import Recipe
 
 RESULT = "result.json"
+CHOICES = "choices.json"
+"""What the stage `choice` writes."""
 Arguments = list[str | Path]
 
 
@@ -115,6 +117,16 @@ def _evaluate(round_: Round, out: Path) -> Arguments:
     policies: Arguments = ["--candidate", candidate, "--live", round_.parent, "--live-version", str(round_.run.parent)]
     judged: Arguments = ["--judge", round_.finished(judge), "--snapshot", round_.snapshot, "--out", out]
     return [*_program("evaluate", round_), *policies, *judged]
+
+
+def _choice(round_: Round, out: Path) -> Arguments:
+    """On the parent's answers: those of a candidate that goes live now do not exist yet."""
+    inputs: Arguments = ["--data", round_.snapshot, "--reward", round_.finished("reward")]
+    return [*_program("choice", round_), *inputs, "--version", str(round_.run.parent), "--out", out]
+
+
+CHOICE = Stage(name="choice", command=_choice)
+"""What to ask next: not for the round itself, so it keeps no policy waiting."""
 
 
 _COMMANDS = {

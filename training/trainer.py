@@ -164,3 +164,14 @@ def _last_line(log: Path) -> str:
         stream.seek(max(0, log.stat().st_size - 8192))
         lines = stream.read().decode(errors="replace").split("\n")
     return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def make_final(out: Path, final: Path) -> None:
+    """Gives what a trainer wrote its final name, after its bytes are on disk."""
+    for path in [*out.rglob("*"), out]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    out.rename(final)

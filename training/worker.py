@@ -1,4 +1,4 @@
-"""The Celery worker: takes a run's id from the broker and works on the run, one at a time.
+"""The Celery worker: takes a run's id from the broker and works on the run, one at a time; likewise surveys of votes.
 
 `python -m training.worker` starts it. The message is only a doorbell, acknowledged at once: what is to be done, by whom
 and how often stands in the run's record, so that a lost or doubled message costs nothing but time. No result backend
@@ -19,10 +19,13 @@ from core.errors import UsageError
 from core.records import RunState
 from core.redis import connect
 from core.settings import Settings, settings
-from training import pipeline, trainer
+from training import pipeline, survey, trainer
 
 log = logging.getLogger("plumbline.worker")
 RUN_ROUND = "plumbline.run_round"
+SURVEY = "plumbline.survey"
+CHECK = "plumbline.check"
+"""The scheduler's look at the votes, which is rung for when a survey is done."""
 _STOP_READ, _STOP_WRITE = os.pipe()
 """Inherited by the forked child: a byte in it stops the trainer."""
 
@@ -88,12 +91,30 @@ def run_round(run_id: str) -> None:
         ring(run_id)
 
 
+@app.task(name=SURVEY)  # type: ignore[untyped-decorator]
+def look_at_votes(snapshot: str) -> None:
+    """Surveys one snapshot; what it comes to lies under the artifacts, or stands in `keys.SURVEY`."""
+    with connect(settings().redis_url) as client:
+        news = survey.carry_out(client, settings(), snapshot, stop=_STOP_READ)
+    if news:
+        _ring(CHECK, [], keys.OPS_QUEUE, settings())
+
+
 def ring(run_id: str, config: Settings | None = None) -> None:
     """Tells the workers that a run is waiting. A doorbell that fails is only late: the scheduler rings again."""
+    _ring(RUN_ROUND, [run_id], keys.TRAIN_QUEUE, config or settings())
+
+
+def ring_for_survey(snapshot: str, config: Settings) -> None:
+    """The same for a snapshot that is to be surveyed."""
+    _ring(SURVEY, [snapshot], keys.TRAIN_QUEUE, config)
+
+
+def _ring(task: str, arguments: list[Any], queue: str, config: Settings) -> None:
     try:
-        send(RUN_ROUND, [run_id], queue=keys.TRAIN_QUEUE, config=config or settings())
+        send(task, arguments, queue=queue, config=config)
     except OperationalError as error:
-        log.warning("run %s: the broker is away, the scheduler will ring again: %s", run_id, error)
+        log.warning("%s %s: the broker is away, the scheduler will ring again: %s", task, arguments, error)
 
 
 def send(task: str, arguments: list[Any], *, queue: str, config: Settings) -> None:

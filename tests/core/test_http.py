@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI, Query
 from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from core import http, metrics
 from core.errors import AlreadyDecided, NotFinished, Unavailable
@@ -20,6 +20,14 @@ class Body(BaseModel):
 
     name: str
     inner: dict[str, int] = {}
+    tags: list[str] = Field([], max_length=2)
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name == "mallory":
+            raise ValueError("nobody is called that")
+        return name
 
 
 @pytest.fixture
@@ -102,6 +110,52 @@ def test_errors_have_openais_shape(client):
     assert "secret" not in client.get("/mistake").text
 
 
+def test_allow_is_of_the_path_that_is_meant():
+    """Of templates that fit the one that spells out most; what another one takes is not said of it."""
+    app = FastAPI()
+    http.install(app, max_body_bytes=100)
+    for method, path in [("get", "/a/{x:path}"), ("delete", "/a/{x}"), ("post", "/a/{x:path}/b"), ("put", "/a/{x}/b")]:
+        getattr(app, method)(path)(lambda x: x)
+    client = TestClient(app)
+    assert client.patch("/a/1/b").headers["allow"] == "POST, PUT"
+    assert client.patch("/a/1").headers["allow"] == "DELETE, GET"
+    assert client.get("/a/1/b").json() == "1/b"
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ({}, "The request has no body: send a JSON object."),
+        ({"json": []}, "The body is no JSON object: send one, with the header `content-type: application/json`."),
+        (
+            {"content": b'{"name": "x"}', "headers": {"content-type": "application/x-www-form-urlencoded"}},
+            "The body is no JSON object: send one, with the header `content-type: application/json`.",
+        ),
+        (
+            {"content": b'{"name": ', "headers": {"content-type": "application/json"}},
+            "The body is not valid JSON: Expecting value, at character 9.",
+        ),
+        ({"json": {}}, "Field 'name' is missing."),
+        ({"json": {"nmae": "x", "name": "y"}}, "Unknown field 'nmae'."),
+        ({"json": {"name": 1}}, "'name' should be a valid string."),
+        ({"json": {"name": "x", "inner": 1}}, "'inner' should be a JSON object."),
+        ({"json": {"name": "x", "inner": {r"\U": "b"}}}, r"'inner.\\U' should be a valid integer."),
+        ({"json": {"name": "x", "tags": ["a", "b", "c"]}}, "'tags' should have at most 2 items, not 3."),
+        ({"json": {"name": "mallory"}}, "'name': nobody is called that."),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_where(client, sent, message):
+    """Field and fault in one sentence; a body that is none says what to send, as with `curl -d` without a header."""
+    response = client.post("/echo", **sent)
+    assert (response.status_code, response.json()["error"]["message"]) == (400, message)
+
+
+def test_what_does_not_exist_is_named(client):
+    """A path with a slip of the pen, and a method that the path does not take."""
+    assert client.post("/ecko").json()["error"]["message"] == "There is no POST /ecko."
+    assert client.put("/echo").json()["error"]["message"] == "/echo takes POST, not PUT."
+
+
 @pytest.mark.parametrize(
     ("name", "status", "headers"),
     [
@@ -153,3 +207,76 @@ def test_requests_are_counted_by_route(client):
     client.get("/mistake")
     after = count("/raise/{name}", "4xx"), count("unmatched", "4xx"), count("/mistake", "5xx")
     assert [b - a for a, b in zip(before, after, strict=True)] == [2, 1, 1]
+
+
+# --- CORS -----------------------------------------------------------------------------------------------------------
+
+ORIGIN = "https://app.example"
+
+
+@pytest.fixture
+def voting() -> Iterator[TestClient]:
+    """A service that lets the pages of one origin vote."""
+    app = FastAPI()
+    http.install(app, max_body_bytes=LIMIT, cors_origins=[ORIGIN])
+
+    @app.post(http.VOTES_PATH)
+    async def vote(body: Body) -> Body:
+        return body
+
+    @app.get(http.VOTES_PATH)
+    async def votes() -> list[str]:
+        return ["somebody's"]
+
+    @app.post("/v1/chat/completions")
+    async def chat() -> None: ...
+
+    with TestClient(app) as test_client:
+        yield test_client
+
+
+def preflight(client: TestClient, path: str, *, origin: str = ORIGIN, method: str = "POST"):
+    asked = {"access-control-request-method": method, "access-control-request-headers": "authorization,content-type"}
+    return client.options(path, headers={"origin": origin} | asked)
+
+
+def allowed(response) -> str | None:
+    return response.headers.get("access-control-allow-origin")
+
+
+def test_a_page_of_a_named_origin_may_vote(voting):
+    """The preflight lets the receipt's header through; the answer, and a refusal too, can be read by the page."""
+    asked = preflight(voting, http.VOTES_PATH)
+    assert (asked.status_code, allowed(asked)) == (200, ORIGIN)
+    assert "authorization" in asked.headers["access-control-allow-headers"].lower()
+    assert "access-control-allow-credentials" not in asked.headers
+    for body, status in [('{"name": "x"}', 200), ("{", 400), ("x" * (LIMIT + 1), 413)]:
+        headers = {"origin": ORIGIN, "content-type": "application/json"}
+        response = voting.post(http.VOTES_PATH, content=body, headers=headers)
+        assert (response.status_code, allowed(response)) == (status, ORIGIN)
+        assert response.headers["x-request-id"]
+        assert "x-should-retry" in response.headers["access-control-expose-headers"]
+        assert response.headers["vary"] == "Origin"
+
+
+def test_a_page_may_do_nothing_but_vote(voting):
+    """Another origin, another path, and reading what others voted: no browser shows the answer to the page."""
+    assert allowed(preflight(voting, http.VOTES_PATH, origin="https://evil.example")) is None
+    assert allowed(preflight(voting, http.VOTES_PATH, origin="null")) is None
+    assert preflight(voting, http.VOTES_PATH, method="DELETE").status_code == 400
+    assert allowed(preflight(voting, "/v1/chat/completions")) is None
+    assert allowed(voting.get(http.VOTES_PATH, headers={"origin": ORIGIN})) is None
+    assert allowed(voting.post("/v1/chat/completions", headers={"origin": ORIGIN})) is None
+
+
+def test_allow_names_every_method_of_the_path(voting):
+    """RFC 9110, 15.5.6; two routes of one path are one resource."""
+    response = voting.delete(http.VOTES_PATH)
+    assert error_of(response)[:2] == (405, "invalid_request_error")
+    assert response.headers.get_list("allow") == ["GET, POST"]
+
+
+def test_cors_is_off_by_default(client):
+    """Who names no origin lets none in."""
+    assert allowed(client.post("/echo", json={"name": "x"}, headers={"origin": ORIGIN})) is None
+    assert preflight(client, http.VOTES_PATH).status_code == 404

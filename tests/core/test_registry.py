@@ -234,3 +234,16 @@ def test_any_sequence_of_changes(redis_client):
         lambda: Registry(redis_client),
         settings=hypothesis_settings(max_examples=30, stateful_step_count=20, deadline=None),
     )
+
+
+def test_children_of_a_tainted_policy_are_tainted(redis_client: redis.Redis) -> None:
+    """Version 1 is marked; 2 descends from it, 3 does not."""
+    given = {"base_sha256": "b", "adapter_sha256": "00", "method": "dpo", "created": 1.0}
+    for version, parent in {0: None, 1: 0, 2: 1, 3: 0}.items():
+        known = PolicyVersion(version=version, parent=parent, state=PolicyState.CANDIDATE, **given)
+        redis_client.hset(keys.POLICIES, version, known.model_dump_json(by_alias=True, exclude={"state"}))
+        redis_client.hset(keys.POLICY_STATES, version, "candidate")
+    assert registry.tainted(redis_client) == {}
+    registry.taint(redis_client, [1], at=5.0)
+    registry.taint(redis_client, [1], at=9.0)
+    assert registry.tainted(redis_client) == {1: 5.0, 2: 5.0}

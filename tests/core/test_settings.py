@@ -9,7 +9,14 @@ from core.settings import Settings, settings
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch):
     """Each test reads the environment anew."""
-    for name in ("REDIS_URL", "BROKER_URL", "ARTIFACTS_URL", "PLUMBLINE_HOME", "PLUMBLINE_PORT"):
+    for name in (
+        "REDIS_URL",
+        "BROKER_URL",
+        "ARTIFACTS_URL",
+        "PLUMBLINE_HOME",
+        "PLUMBLINE_PORT",
+        "PLUMBLINE_CORS_ORIGINS",
+    ):
         monkeypatch.delenv(name, raising=False)
     settings.cache_clear()
     yield
@@ -36,6 +43,10 @@ def test_variables_have_our_prefix_but_for_the_well_known(monkeypatch):
         ("PLUMBLINE_TRAIN_BY_DEFAULT", "maybe"),
         ("PLUMBLINE_MAX_BODY_BYTES", "1"),
         ("PLUMBLINE_ARCHIVE_AFTER_S", "0"),
+        ("PLUMBLINE_CORS_ORIGINS", "*"),
+        ("PLUMBLINE_CORS_ORIGINS", "null"),
+        ("PLUMBLINE_CORS_ORIGINS", "https://a.example/"),
+        ("PLUMBLINE_CORS_ORIGINS", "https://a.example,b.example"),
     ],
 )
 def test_wrong_value_is_one_line_that_names_the_variable(monkeypatch, name, value):
@@ -46,6 +57,14 @@ def test_wrong_value_is_one_line_that_names_the_variable(monkeypatch, name, valu
     assert str(caught.value).startswith(f"{name}: ")
     assert repr(value) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_origins_are_named_one_by_one(monkeypatch):
+    """With commas between, as a browser sends them; none by default."""
+    assert settings().vote_origins == []
+    settings.cache_clear()
+    monkeypatch.setenv("PLUMBLINE_CORS_ORIGINS", "https://app.example, http://localhost:8080,http://[::1]:81")
+    assert settings().vote_origins == ["https://app.example", "http://localhost:8080", "http://[::1]:81"]
 
 
 def test_places_are_absolute(monkeypatch, tmp_path):
@@ -61,7 +80,13 @@ def test_places_are_absolute(monkeypatch, tmp_path):
 def test_environment_of_a_child_reads_back_the_same(monkeypatch, tmp_path):
     """What a parent passes on is what the child reads."""
     given = Settings(
-        home=tmp_path, redis_url="unix:///r.sock", port=9000, lease_s=2.5, train_by_default=False, max_model_len=None
+        home=tmp_path,
+        redis_url="unix:///r.sock",
+        port=9000,
+        lease_s=2.5,
+        train_by_default=False,
+        max_model_len=None,
+        cors_origins="https://a.example,https://b.example",
     )
     for name, value in given.environment().items():
         monkeypatch.setenv(name, value)

@@ -1,6 +1,7 @@
 """What serving would have left in Redis, written directly, and the feedback API over a real Redis."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from core.settings import Settings
 from feedback import archiving, store
 from feedback.archive import Archive
 from feedback.archiving import Moved
+from feedback.events import LoggedVote
 from tests.feedback.wire import PREFERENCE, RANKING, THUMB
 
 WINDOW_S = 3600
@@ -78,7 +80,8 @@ def put_comparison(redis_client: redis.Redis, put_completion: Callable[..., Comp
 @pytest.fixture
 def logged(redis_client: redis.Redis) -> Callable[[], list[Feedback]]:
     """The votes in the log, every revision, oldest first."""
-    return lambda: [vote.feedback for vote in store.log(redis_client)[0]]
+    found = partial(store.read_log, redis_client)
+    return lambda: [logged.feedback for logged in found() if isinstance(logged, LoggedVote)]
 
 
 @pytest.fixture

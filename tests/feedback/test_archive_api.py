@@ -68,7 +68,7 @@ def test_an_archived_vote_cannot_be_revised(api, varied, expire, move):
     assert error_of(api.patch(path, json={"value": 1}, headers={"if-match": '"1"'})) == (
         412,
         "precondition_failed",
-        None,
+        "header.if-match",
     )
     api.delete(path)
     assert error_of(api.patch(path, json={"value": 1})) == (409, "feedback_withdrawn", None)

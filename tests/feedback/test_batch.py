@@ -39,7 +39,7 @@ def test_one_bad_item_never_harms_another(api, put_completion, put_comparison, l
         (None, "velue"),
         (None, None),
         (None, "value"),
-        ("target_not_found", None),
+        ("target_not_found", "target"),
         (None, "comment"),
         (None, None),
         ("already_revealed", None),

@@ -52,9 +52,10 @@ def test_if_match(api, given, logged):
     assert api.patch(given, json={"value": -1}, headers={"If-Match": '"1"'}).status_code == 200
     for stale in ('"1"', 'W/"2"', '"1", "3"', "2", ""):
         response = api.patch(given, json={"value": 1}, headers={"If-Match": stale})
-        assert error_of(response) == (412, "precondition_failed", None)
+        assert error_of(response) == (412, "precondition_failed", "header.if-match")
         assert response.headers["x-should-retry"] == "false"
-    assert error_of(api.delete(given, headers={"If-Match": '"1"'})) == (412, "precondition_failed", None)
+        assert 'send `If-Match: "2"`' in response.json()["error"]["message"]
+    assert error_of(api.delete(given, headers={"If-Match": '"1"'})) == (412, "precondition_failed", "header.if-match")
     assert len(logged()) == 2
     assert api.patch(given, json={"value": 1}, headers={"If-Match": '"1", "2"'}).json()["revision"] == 3
     assert api.delete(given, headers={"If-Match": "*"}).json()["revision"] == 4
@@ -140,6 +141,17 @@ def test_unknown_id(api, method):
     body = {"json": {}} if method == "patch" else {}
     response = getattr(api, method)("/v1/feedback/fb_nothing", **body)
     assert error_of(response) == (404, "feedback_not_found", None)
+
+
+@pytest.mark.parametrize("method", ["get", "patch", "delete"])
+def test_what_cannot_be_an_id_is_no_route(api, method):
+    """404 too; `batch` and `tokens` are resources of their own, which take POST and nothing else."""
+    assert error_of(getattr(api, method)("/v1/feedback/chatcmpl-1")) == (404, "not_found", None)
+    for name in ("batch", "tokens"):
+        response = getattr(api, method)(f"/v1/feedback/{name}")
+        assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    response = api.put("/v1/feedback/fb_1")
+    assert (response.status_code, response.headers["allow"]) == (405, "DELETE, GET, PATCH")
 
 
 def test_thirty_changes_at_once_are_thirty_revisions(api, given, logged):

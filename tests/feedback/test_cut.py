@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +13,7 @@ from redis import Redis
 
 from core import keys, registry
 from core.errors import UsageError
-from core.records import Message, RaterEvent, Verdict
+from core.records import Feedback, Message, RaterEvent, Target, Verdict
 from feedback import outcomes
 from feedback.cut import Trust, lineage
 from feedback.influence import Caps
@@ -299,6 +300,39 @@ def test_another_process_cuts_the_same(live, redis_server, redis_client: Redis, 
         environment = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
+
+
+def test_several_processes_cut_the_same(live, redis_client, tmp_path, put_completion, vote_on, expire, move, say):
+    """To the byte, whatever the number of processes that share the chunks; from the archive and from Redis."""
+    pipeline = redis_client.pipeline(transaction=False)
+    for number in range(2500):
+        completion = f"chatcmpl-{number % 60}"
+        vote = Feedback(
+            id=f"fb_{number}",
+            target=Target(type="completion", id=completion),
+            kind="rating" if number % 3 else "thumb",
+            value=1,
+            rater=f"user-{number % 7}",
+            created_at=1.79e9 - number,
+            policy_versions=[0],
+            completion_ids=[completion],
+            train=True,
+        )
+        pipeline.xadd(keys.FEEDBACK, {"event": vote.model_dump_json(by_alias=True, exclude_defaults=True)})
+    pipeline.execute()
+    for number in range(60):
+        put_completion(f"chatcmpl-{number}", messages=[Message(role="user", content=f"prompt {number}")])
+    assert move(most=1000).copied == 2500
+    expire()
+    vote_on("1")
+    say("user-3", action="quarantine", reason="anomaly")
+    found = []
+    for processes in (1, 2):
+        cut(redis_client, tmp_path, processes=processes)
+        (directory,) = (tmp_path / "snapshots").iterdir()
+        found.append({path.name: path.read_bytes() for path in directory.glob("*.parquet")} | {"id": directory.name})
+        shutil.rmtree(directory)
+    assert found[0] == found[1]
 
 
 def test_lineage_follows_parents_not_numbers():

@@ -71,8 +71,8 @@ def test_choices_are_voted_on_apart(api, put_completion):
 
 def test_unknown_target(api):
     """A vote on nothing is 404 target_not_found, for both kinds."""
-    assert error_of(api.post("/v1/feedback", json=THUMB)) == (404, "target_not_found", None)
-    assert error_of(api.post("/v1/feedback", json=PREFERENCE)) == (404, "target_not_found", None)
+    assert error_of(api.post("/v1/feedback", json=THUMB)) == (404, "target_not_found", "target")
+    assert error_of(api.post("/v1/feedback", json=PREFERENCE)) == (404, "target_not_found", "target")
 
 
 def test_vote_on_unfinished_completion_may_be_retried(api, redis_client, put_completion):
@@ -133,14 +133,14 @@ def test_comparison_with_an_expired_side(api, redis_client, put_comparison):
     """A comparison whose side is gone is gone."""
     put_comparison()
     redis_client.delete(keys.completion("chatcmpl-1-b"))
-    assert error_of(api.post("/v1/feedback", json=PREFERENCE)) == (404, "target_not_found", None)
+    assert error_of(api.post("/v1/feedback", json=PREFERENCE)) == (404, "target_not_found", "target")
 
 
 def test_side_of_a_blind_comparison_is_no_target_until_revealed(api, put_comparison):
     """A thumb on a side would break the blindness: 404 before the vote, 201 after it."""
     put_comparison()
     thumb = THUMB | {"target": {"type": "completion", "id": "chatcmpl-1-a"}}
-    assert error_of(api.post("/v1/feedback", json=thumb)) == (404, "target_not_found", None)
+    assert error_of(api.post("/v1/feedback", json=thumb)) == (404, "target_not_found", "target")
     api.post("/v1/feedback", json=PREFERENCE)
     assert api.post("/v1/feedback", json=thumb).status_code == 201
 
@@ -197,12 +197,15 @@ def test_idempotency_key_has_a_length(api, put_completion, logged, key):
         ({"metadata": {"x": 1}}, "metadata.x"),
         ({"occurred_at": "2999-01-01T00:00:00Z"}, "occurred_at"),
         ({"occurred_at": "2026-01-01T00:00:00"}, "occurred_at"),
+        ({"occurred_at": 1767265200}, "occurred_at"),
+        ({"occurred_at": "1767265200"}, "occurred_at"),
         ({"rater": {"id": ""}}, "rater.id"),
-        ({"rater": {"id": "x" * 129}}, "rater.id"),
+        ({"rater": {"id": "x" * 257}}, "rater.id"),
         ({"rater": {"name": "x"}}, "rater.id"),
         ({"comment": "x" * 4001}, "comment"),
         ({"target": {"type": "completion", "id": "chatcmpl-1", "choice": 1}}, "target.choice"),
         ({"target": {"type": "completion", "id": "chatcmpl-1", "choice_index": -1}}, "target.choice_index"),
+        ({"target": {"type": "completion", "id": "chatcmpl-1", "choice_index": "0"}}, "target.choice_index"),
         ({"target": {"type": "rollout", "id": "chatcmpl-1"}}, "target.type"),
     ],
 )

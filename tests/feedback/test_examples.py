@@ -11,7 +11,16 @@ from feedback import examples
 from feedback.eligibility import spelling_of
 from feedback.events import LoggedPrompt, LoggedVote, RaterState
 from feedback.influence import Caps
-from feedback.rows import DemonstrationRow, PairRow, RankingRow, RatingRow, ThumbRow, canonical_prompt, cluster_of
+from feedback.rows import (
+    DemonstrationRow,
+    PairRow,
+    RankingRow,
+    RatingRow,
+    ThumbRow,
+    canonical_prompt,
+    cluster_of,
+    hashed_rater,
+)
 from feedback.snapshot import content_id
 from tests.feedback.votes import (
     BY,
@@ -233,7 +242,7 @@ def test_weights_are_trust_and_kind_of_rater():
 
 def prompts_of(votes: list[LoggedVote], logged: list[LoggedPrompt], *sides) -> list[str]:
     found, seen = select(votes, *sides, prompts=logged), set[str]()
-    candidates = [*examples.logged_rows(logged, by=BY), *rows_of(votes, *sides)]
+    candidates = [*examples.logged_rows(logged, by=BY), *map(examples.prompt_row, rows_of(votes, *sides))]
     rows = list(examples.prompt_rows(candidates, found.spellings, seen))
     assert seen == {row.cluster for row in rows}
     return sorted(row.prompt for row in rows)
@@ -269,20 +278,10 @@ def test_prompts_of_whom_nothing_is_trained_on_are_none(state):
     assert texts == (["A cow", "a DOG"] if state != RaterState() else everybodys)
 
 
-def test_what_expired_meanwhile_is_excluded_after_all():
-    """Between the judging and the rows: counted, and without a row in the outcomes."""
-    votes = [vote(), on_completion("thumb", 1, completion="2-a")]
-    found = select(votes, side("1-a"), side("1-b"), side("2-a"))
-    found.exclude(found.votes[0], "expired")
-    assert (found.excluded, found.dropped) == ({found.votes[0].feedback.id: "expired"}, {"expired": 1})
-    became = {it.feedback_id: (it.used_as, it.reason, it.trains_policy) for it in examples.outcomes(found)}
-    assert became == {"fb_1": (None, "expired", False), "fb_t": ("thumb", None, True)}
-
-
 def test_anonymous_raters_have_no_hash():
     """Nobody in particular is `-`; the same person is the same hash."""
-    assert examples.hashed_rater(SALT, None) == "-"
-    assert examples.hashed_rater(SALT, "x") == examples.hashed_rater(SALT, "x") != examples.hashed_rater(b"y", "x")
+    assert hashed_rater(SALT, None) == "-"
+    assert hashed_rater(SALT, "x") == hashed_rater(SALT, "x") != hashed_rater(b"y", "x")
 
 
 LETTERS = "abcd"

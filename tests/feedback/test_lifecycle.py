@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from core import keys
 from feedback import events, store
+from feedback.events import LoggedVote
 from tests.feedback.wire import PREFERENCE, RANKING, THUMB
 
 RATERS = st.sampled_from(["p", "q", None])
@@ -123,7 +124,7 @@ def test_api_says_what_the_fold_of_the_log_says(raters, redis_client: redis.Redi
     history = raters()
     for action, *details in steps:
         getattr(history, action)(*details)
-    log, _ = store.log(redis_client)
+    log = [it for it in store.read_log(redis_client) if isinstance(it, LoggedVote)]
     assert len(log) == history.stored
     active, superseded = events.standing(log)
     expected = dict(history.standing.values())

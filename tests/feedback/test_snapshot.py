@@ -4,15 +4,16 @@ import dataclasses
 import hashlib
 import json
 import random
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.errors import UsageError
 from core.records import Message
 from feedback import snapshot
-from feedback.rows import TABLES, Row, canonical
+from feedback.rows import TABLES, Row, lines
 from feedback.snapshot import (
     DemonstrationRow,
     PairRow,
@@ -201,6 +202,26 @@ def test_id_is_over_canonical_rows():
             assert content_id([dataclasses.replace(row, **{field.name: "other"}), *others]) != expected
 
 
+def canonical(row: Row) -> str:
+    return json.dumps(dataclasses.asdict(row), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+@given(
+    st.floats(1e-4, 1e15) | st.floats(-1e15, -1e-4) | st.just(0.0),  # beyond, exponents are spelled in another way
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.lists(st.integers(0, 2**31 - 1)),
+    st.booleans(),
+)
+def test_a_row_is_hashed_as_canonical_json(number, text, ids, yes):
+    """However it is written: the id of a snapshot may not depend on what is fast."""
+    pairs = pair(0, created_at=number, chosen_text=text, chosen_token_ids=ids, tie=yes)
+    rankings = dataclasses.replace(ranking(0), completion_token_ids=[ids, []], completion_texts=[text], ranks=ids)
+    assert list(lines([pairs, rankings])) == [
+        ("pairs", canonical(pairs)),
+        ("rankings", canonical(rankings)),
+    ]
+
+
 def test_id_by_hand():
     """SHA-256 over the schema's name and the sorted digests of `{table}\\n{JSON}`."""
     lines = [
@@ -211,52 +232,6 @@ def test_id_by_hand():
     expected = hashlib.sha256(b"plumbline snapshot 3\n" + b"".join(digests)).hexdigest()
     assert content_id([prompt(0), prompt(1)]) == expected
     assert content_id([]) == hashlib.sha256(b"plumbline snapshot 3\n").hexdigest()
-
-
-OLD_FIELDS = {1: {"rater_kind", "propensity", "ranked"}, 2: {"propensity", "ranked"}}
-
-
-def as_schema(directory: Path, schema: int) -> Path:
-    """Makes a snapshot what it would have been then; its id is over all lines of one table after the other."""
-    kept, total = {"pairs": FOUR_PAIRS, "thumbs": TWO_THUMBS, "prompts": ONE_PROMPT}, hashlib.sha256()
-    for name in set(TABLES.values()) - (kept.keys() - ({"thumbs"} if schema == 1 else set())):
-        (directory / f"{name}.parquet").unlink()
-        kept.pop(name, None)
-    for name, rows in kept.items():
-        fields = [set(dataclasses.asdict(row)) - OLD_FIELDS[schema] for row in rows]
-        known = [{key: getattr(row, key) for key in keys} for row, keys in zip(rows, fields, strict=True)]
-        total.update(f"{name}\n".encode() + b"".join(sorted(f"{canonical(row)}\n".encode() for row in known)))
-        table = pq.read_table(directory / f"{name}.parquet")
-        pq.write_table(
-            table.select([key for key in table.column_names if key in fields[0]]), directory / f"{name}.parquet"
-        )
-    manifest = json.loads((directory / "manifest.json").read_text()) | {"schema": schema, "id": total.hexdigest()}
-    known = {"schema", "id", "created", "last_event", "rows", "rows_by_fold", "policy_rows", "prompts", "dropped"}
-    known |= {"thumbs", "live_version", "base_sha256", "tokenizer_sha256"}
-    (directory / "manifest.json").write_text(json.dumps({key: manifest[key] for key in known}))
-    return directory.rename(directory.parent / total.hexdigest())
-
-
-@pytest.mark.parametrize(
-    ("schema", "expected"),
-    [
-        (1, "b3ecfb0779442c8c338224eb28e48359c98f11febf2d8a78d3050d756fc7bbdd"),
-        (2, "aeb8a322ea7109e56d87e85f0570139b38ae7afb61b9ef67a3da1b8bd5960652"),
-    ],
-)
-def test_old_snapshots_stay_readable(tmp_path, schema, expected):
-    """What was written before there were all these tables keeps its name, here as the code of then made it;
-    what it did not know has its default."""
-    directory = as_schema(write(tmp_path).directory, schema)
-    assert directory.name == expected
-    found = snapshot.read(directory)
-    assert (found.pairs, found.thumbs) == (FOUR_PAIRS, TWO_THUMBS if schema == 2 else [])
-    assert (found.rankings, found.ratings, found.demonstrations, found.prompts) == ([], [], [], ONE_PROMPT)
-    assert found.manifest.schema_version == schema
-    table = pq.read_table(directory / "pairs.parquet")
-    pq.write_table(table.slice(1), directory / "pairs.parquet")
-    with pytest.raises(UsageError, match="they were changed"):
-        snapshot.read(directory)
 
 
 @pytest.mark.parametrize("table", TABLES.values())
@@ -285,7 +260,16 @@ def test_unreadable_snapshots_are_usage_errors(tmp_path):
 def test_empty_snapshot(tmp_path):
     """No votes at all is a snapshot too."""
     empty = dict.fromkeys(OTHERS, ())
-    assert write(tmp_path, pairs=(), thumbs=(), prompts=(), **empty).manifest.rows == 0
+    found = write(tmp_path, pairs=(), thumbs=(), prompts=(), **empty)
+    assert (found.manifest.rows, found.last_vote) == (0, 0.0)
+
+
+def test_last_vote_is_of_any_kind(tmp_path):
+    """The newest row of all tables of votes; a snapshot of thumbs alone has one too."""
+    empty = dict.fromkeys(OTHERS, ())
+    assert write(tmp_path, pairs=FOUR_PAIRS, thumbs=(), **empty).last_vote == FOUR_PAIRS[3].created_at
+    assert write(tmp_path, pairs=(), thumbs=TWO_THUMBS, **empty).last_vote == TWO_THUMBS[1].created_at
+    assert write(tmp_path, pairs=FOUR_PAIRS, thumbs=[thumb(9)], **empty).last_vote == thumb(9).created_at
 
 
 def test_folds_are_70_20_10_and_salted():

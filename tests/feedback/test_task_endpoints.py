@@ -81,9 +81,9 @@ def test_a_task_is_added_once(admin, put_comparison, put_completion):
 @pytest.mark.parametrize(
     ("item", "expected"),
     [
-        (COMPARE | {"target": COMPARISON | {"id": "cmp_9"}}, (404, "target_not_found", None)),
-        (RATE | {"target": COMPLETION | {"id": "chatcmpl-9"}}, (404, "target_not_found", None)),
-        (RATE | {"target": COMPLETION | {"id": "chatcmpl-1-a"}}, (404, "target_not_found", None)),
+        (COMPARE | {"target": COMPARISON | {"id": "cmp_9"}}, (404, "target_not_found", "target")),
+        (RATE | {"target": COMPLETION | {"id": "chatcmpl-9"}}, (404, "target_not_found", "target")),
+        (RATE | {"target": COMPLETION | {"id": "chatcmpl-1-a"}}, (404, "target_not_found", "target")),
         (COMPARE | {"target": COMPARISON | {"id": "cmp_2"}}, (409, "already_revealed", None)),
         (COMPARE | {"gold": 3}, (400, None, "gold")),
         (COMPARE | {"deadline": "2026-01-01T00:00:00Z"}, (400, None, "deadline")),
@@ -217,7 +217,7 @@ def test_nothing_is_revealed_before_the_last_answer(admin, api, redis_client, pu
     assert api.get(f"/v1/feedback/{ann}").json()["policy_versions"] == []
     assert api.get("/v1/feedback", params={"policy_version": "assistant@v3"}).json()["data"] == []
     side = {"target": {"type": "completion", "id": "chatcmpl-1-a"}, "kind": "thumb", "value": 1}
-    assert error_of(api.post("/v1/feedback", json=side)) == (404, "target_not_found", None)
+    assert error_of(api.post("/v1/feedback", json=side)) == (404, "target_not_found", "target")
     bob = answer(api, task, "bob", "b")
     assert sorted(bob.json()) == ["feedback", "id", "object"]
     for vote in (ann, bob.json()["feedback"], other.json()["id"]):

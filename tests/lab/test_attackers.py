@@ -107,7 +107,7 @@ def test_an_opinion_says_what_was_shown_and_chosen() -> None:
     """Value and position are of the preferred answer; lengths and versions of both, in the order shown."""
     contest = next(each for each in pool() if each.versions == (1, 0) and each.first.words == BAD)
     cast = next(each for each in honest_votes([contest], tau=0.5, seed=0))
-    opinion = replace(cast, prefers_first=False).opinion(0.7)
+    opinion = replace(cast, prefers_first=False).opinion()
 
     assert (opinion.value, opinion.position, opinion.versions) == ("b", 1, (1, 0))
     assert opinion.lengths == (len(BAD.split()), len(GOOD.split()))

@@ -1,4 +1,4 @@
-"""The cheap head never sees a rater's own votes, nor those of a tag; what it says is enough to find a flood."""
+"""The service's judgement over contests: what the cheap head says is enough to find a flood."""
 
 import random
 
@@ -6,29 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.attackers import Cast, attack_votes, honest_votes
-from lab.cross_fit import cross_fitted, features, judge
+from lab.cross_fit import judge
 from lab.offline import Bench
 from lab.world import sample_prompts
 from tests.lab.test_attackers import pool
 from tests.lab.test_offline import bench  # noqa: F401 (a fixture)
-
-
-def test_cross_fitting_predicts_without_a_raters_own_votes() -> None:
-    """Two raters' votes follow one direction. Flipping all votes of one of them mirrors what is expected of these votes
-    and does not touch the weights that they are judged by."""
-    rng = np.random.default_rng(0)
-    sides = rng.normal(size=(600, 8))
-    votes = np.where(sides[:, :1] + rng.normal(size=(600, 1)) > 0, sides, -sides)
-    folds = np.repeat([0, 1], 300)
-    only = folds == 1  # fold 0 teaches nobody, so that the calibration is of fold 1's votes in both
-    everybody = cross_fitted(votes, folds, np.ones(600, dtype=bool)).values
-    flipped = votes.copy()
-    flipped[:300] *= -1
-
-    one, other = cross_fitted(votes, folds, only).values, cross_fitted(flipped, folds, only).values
-
-    assert np.allclose(one[:300], 1 - other[:300])
-    assert everybody.mean() > 0.6
+from training.features import features
 
 
 def test_features_do_not_depend_on_the_company(bench: Bench) -> None:  # noqa: F811
@@ -40,20 +23,6 @@ def test_features_do_not_depend_on_the_company(bench: Bench) -> None:  # noqa: F
 
     assert together.shape[0] == 6
     assert np.allclose(features(bench.shared, texts[2:3])[0], together[2], atol=1e-4)
-
-
-def test_a_tag_is_judged_without_its_own_votes() -> None:
-    """Votes with the tag say the opposite of all others and are as many. With them the head knows nothing; without
-    them it expects less than a quarter of each of theirs."""
-    rng = np.random.default_rng(1)
-    better = np.abs(rng.normal(size=(400, 1))) + 1.0
-    votes = np.concatenate([better, -better[:200], better[:200]])[200:]
-    flood = np.arange(200, 400)
-
-    found = cross_fitted(votes, np.arange(600) % 5, np.ones(600, dtype=bool), {"way": flood})
-
-    assert (found.elsewhere["way"] < 0.25).all()
-    assert found.values[flood].mean() > found.elsewhere["way"].mean()
 
 
 def test_a_flood_of_ids_is_found_and_honest_raters_are_not() -> None:

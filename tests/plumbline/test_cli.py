@@ -14,13 +14,32 @@ def plumbline(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["up"], ["demo"], ["policies"], ["policies", "rollback"], ["runs"], ["train"], ["tasks"]]
+    "command",
+    [
+        [],
+        ["up"],
+        ["demo"],
+        ["policies"],
+        ["policies", "rollback"],
+        ["runs"],
+        ["train"],
+        ["tasks"],
+        ["receipts"],
+        ["export"],
+        ["raters"],
+    ],
 )
 def test_help_teaches(command: list[str]) -> None:
     """Every command explains itself."""
     result = plumbline(*command, "--help")
     assert result.returncode == 0
     assert "Usage:" in result.stdout
+
+
+def test_help_names_the_variables() -> None:
+    """What the command line leaves out comes from the environment, and help says from where."""
+    shown = plumbline("up", "--help", COLUMNS="120").stdout
+    assert [f"[env: PLUMBLINE_{name}]" in shown for name in ("BASE", "PORT", "HOME")] == [True] * 3
 
 
 def test_redis_away_is_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from core import keys
-from core.records import SIDES, Comparison, CompletionRecord
+from core.records import SIDES, Comparison, CompletionRecord, VersionDoubt
 from tests.serving.conftest import FakeStack
 
 ASK: Any = {"messages": [{"role": "user", "content": "A dog is"}], "max_tokens": 2}
@@ -91,6 +91,42 @@ def test_sides_are_dealt_by_the_server(stack: FakeStack) -> None:
         assert comparison.asked == "requested"
         orders.add(tuple(comparison.order))
     assert orders == set(itertools.permutations(range(3)))
+
+
+def test_an_active_choice_is_of_two_versions_with_its_propensity(stack: FakeStack) -> None:
+    """With one version it is two drafts of it. Of two there is one pair. Of three, a pair of which the votes say much
+    is rare: its share of the draw is its part of the floor and of the doubt, and the record holds that probability."""
+    body = stack.live.post("/v1/comparisons", ASK | {"choice": "active"}).json()
+    comparison = _comparison(stack, body["id"])
+    assert (comparison.policy_versions, comparison.asked, comparison.propensity) == ([0, 0], "active", 1.0)
+    for _ in range(2):
+        stack.live.wait_for_live(stack.promote(), timeout_s=20)
+    known = VersionDoubt(versions=[0, 1], covariance=[[0.5, 0.5], [0.5, 0.5]], prior=1.0)
+    stack.client.hset(keys.CHOICES, "versions", known.to_json())
+    met = set()
+    for _ in range(60):
+        body = stack.live.post("/v1/comparisons", ASK | {"choice": "active"}).json()
+        comparison = _comparison(stack, body["id"])
+        pair = tuple(sorted(comparison.policy_versions))
+        assert comparison.policy_versions == [pair[index] for index in comparison.order]
+        shown = [side["content"].split()[0] for side in body["sides"]]
+        assert shown == [f"assistant@v{version}" for version in comparison.policy_versions]
+        assert comparison.propensity == pytest.approx(0.2 / 3 if pair == (0, 1) else 0.2 / 3 + 0.4)
+        assert comparison.asked == "active"
+        met.add(pair)
+    assert {(0, 2), (1, 2)} <= met
+    _nothing_left(stack)
+
+
+def test_without_a_run_all_pairs_are_alike(stack: FakeStack) -> None:
+    """Nothing is known, or what is there cannot be read: a third for each of three pairs."""
+    for _ in range(2):
+        stack.live.wait_for_live(stack.promote(), timeout_s=20)
+    for left in (None, "{}"):
+        if left is not None:
+            stack.client.hset(keys.CHOICES, "versions", left)
+        body = stack.live.post("/v1/comparisons", ASK | {"choice": "active"}).json()
+        assert _comparison(stack, body["id"]).propensity == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("n", [2, 4, 9])
@@ -197,7 +233,9 @@ def test_drafts_of_one_seed_are_independent(stack: FakeStack) -> None:
 
 def test_the_engine_sees_no_consent_and_no_labels(stack: FakeStack) -> None:
     """`store`, `train`, `metadata`, `policies` and `n` are ours."""
-    stack.live.post("/v1/comparisons", ASK | {"store": True, "train": False, "metadata": {"a": "b"}, "n": 2})
+    stack.live.post(
+        "/v1/comparisons", ASK | {"store": True, "train": False, "metadata": {"a": "b"}, "n": 2, "choice": "active"}
+    )
     assert {key for body in stack.engine.seen for key in body} == {"model", "messages", "max_tokens"}
 
 
@@ -209,11 +247,14 @@ def test_bad_comparisons_are_refused(stack: FakeStack, stream: bool) -> None:
         ({"n": 1}, 400, "n"),
         ({"n": 10}, 400, "n"),
         ({"n": 3, "policies": ["assistant", "assistant"]}, 400, "policies"),
-        ({"policies": ["assistant", "assistant@v9"]}, 404, "model"),
+        ({"policies": ["assistant", "assistant@v9"]}, 404, "policies"),
         ({"policies": ["assistant"]}, 400, "policies"),
         ({"policies": ["assistant"] * 10}, 400, "policies"),
         ({"temperature": -1}, 400, "temperature"),
         ({"messages": []}, 400, "messages"),
+        ({"choice": "best"}, 400, "choice"),
+        ({"choice": "active", "n": 3}, 400, "choice"),
+        ({"choice": "active", "policies": ["assistant", "assistant"]}, 400, "choice"),
     ]:
         response = stack.live.post("/v1/comparisons", ASK | extra | {"stream": stream})
         assert (response.status_code, response.json()["error"]["param"]) == (status, param)

@@ -55,6 +55,15 @@ def test_the_record_holds_what_was_sampled(stack: FakeStack) -> None:
     assert 0 < stack.client.ttl(keys.completion(body["id"])) <= stack.settings.feedback_window_s
 
 
+@pytest.mark.parametrize(
+    ("fields", "rater"),
+    [({"user": "ann"}, "ann"), ({"user": "ann", "safety_identifier": ""}, "ann"), ({"user": ""}, None), ({}, None)],
+)
+def test_an_empty_name_is_nobodys(stack: FakeStack, fields: dict[str, str], rater: str | None) -> None:
+    """All who send none would else be one rater, whom no other endpoint knows."""
+    assert _record(stack, stack.live.chat(**fields).json()["id"]).rater == rater
+
+
 def test_a_record_is_complete_before_the_last_chunk(stack: FakeStack) -> None:
     """Whoever reads the chunk with the finish reason finds the complete record, even before `[DONE]`."""
     body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}], "stream": True}

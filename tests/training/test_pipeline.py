@@ -13,11 +13,14 @@ from core import keys, registry
 from core.adapters import MANIFEST
 from core.records import (
     AdapterManifest,
+    Choices,
     GateReport,
+    OpenPairs,
     PolicyState,
     PolicyVersion,
     RunState,
     Verdict,
+    VersionDoubt,
 )
 from core.settings import Settings
 from training import pipeline, runs
@@ -279,3 +282,37 @@ def test_a_checkpoint_of_another_parent_is_not_gone_on_from(redis_client, config
     once = "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'out').write_text(str(len(os.listdir(sys.argv[1]))))"
     assert go(redis_client, config, run_id, [GOOD[0], python("candidate", once), *GOOD[2:]]).state is RunState.DONE
     assert (config.artifacts / "runs" / run_id / "candidate" / "out").read_text() == "0"
+
+
+def choice_stage(end: str = "") -> Stage:
+    """Leaves one pair of answers to ask about."""
+    versions = VersionDoubt(versions=[0, 1], covariance=[[1.0, 0.0], [0.0, 1.0]], prior=1.0)
+    pairs = OpenPairs(pairs=[("chatcmpl-1", "chatcmpl-2")], scores=[0.3])
+    said = Choices(versions=versions, clusters={}, open_pairs=pairs, members=2).to_json()
+    return python("choice", f"import sys, pathlib; pathlib.Path(sys.argv[1], 'choices.json').write_text({said!r}){end}")
+
+
+def test_what_to_ask_next_is_left_when_the_round_has_ended(redis_client, config, run_id):
+    """It stands in the run's directory and in Redis, with the version that the run registered."""
+    run = go(redis_client, config, run_id, GOOD, choice=choice_stage())
+    assert (run.state, run.version) == (RunState.DONE, 1)
+    found = redis_client.hgetall(keys.CHOICES)
+    assert (found["run"], found["policy_version"]) == (run_id, "1")
+    assert VersionDoubt.model_validate_json(found["versions"]).of(0, 1) == 2.0
+    assert OpenPairs.model_validate_json(found["pairs"]).scores == [0.3]
+    assert (config.artifacts / "runs" / run_id / "choice" / "choices.json").exists()
+
+
+@pytest.mark.parametrize("broken", [choice_stage("; sys.exit(1)"), python("choice", "pass")])
+def test_advice_that_fails_costs_nothing_else(redis_client, config, run_id, broken):
+    """The program fails, or leaves no file: the round is done all the same, and what an earlier one left stays."""
+    redis_client.hset(keys.CHOICES, "run", "earlier")
+    run = go(redis_client, config, run_id, GOOD, choice=broken)
+    assert (run.state, run.version, registry.state(redis_client).live) == (RunState.DONE, 1, 1)
+    assert redis_client.hgetall(keys.CHOICES) == {"run": "earlier"}
+
+
+def test_a_round_that_fails_leaves_no_advice(redis_client, config, run_id):
+    """Without a commit there is nothing after it."""
+    go(redis_client, config, run_id, [python("reward", "import sys; sys.exit(1)")], choice=choice_stage())
+    assert not redis_client.exists(keys.CHOICES)

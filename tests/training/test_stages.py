@@ -34,6 +34,9 @@ def test_stages_follow_the_recipe(tmp_path):
         "evaluate": "training.evaluate",
     }
     assert all(importlib.util.find_spec(program) for program in programs.values())
+    advice = [str(it) for it in stages.CHOICE.command(round_, tmp_path / "o")]
+    assert importlib.util.find_spec(advice[2])
+    assert advice[-6:] == ["--reward", str(round_.finished("reward")), "--version", "0", "--out", str(tmp_path / "o")]
     assert commands["judge"][-4:] == ["--folds", "judge", "--set", "seed=4"]
     assert str(tmp_path / "adapters" / ADAPTER) in commands["evaluate"]
     assert str(round_.finished("judge")) in commands["evaluate"]

@@ -6,6 +6,7 @@ error shape); what it says, when a stream goes on and which request fails is up 
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -33,9 +34,9 @@ class FakeApi:
         self.refusals: dict[str, tuple[int, str]] = {}
         """Path to (status, message): the request is refused until the entry is removed."""
         self.breaks_after: int | None = None
-        """The stream sends this many pieces, then an error event."""
+        """The stream sends this many pieces, then an error event; a comparison's one word of each side."""
         self.go_on = threading.Event()
-        """Cleared, streams and comparisons wait: streams after their first piece."""
+        """Cleared, streams wait after their first piece, comparisons after the first word of each side."""
         self.go_on.set()
         self.sent: dict[str, list[dict[str, Any]]] = {}
         """Bodies received, by path."""
@@ -90,15 +91,30 @@ class FakeApi:
     async def _comparison(self, request: Request) -> Response:
         if refusal := await self._note(request):
             return refusal
-        await self._until_released()
-        sides = [{"side": side, "content": text, "finish_reason": "stop"} for side, text in self.drafts.items()]
-        return JSONResponse({"id": "cmp_1", "object": "comparison", "created": 0, "sides": sides}, status_code=201)
+        return StreamingResponse(self._sides(), status_code=201, media_type="text/event-stream")
+
+    async def _sides(self) -> AsyncIterator[str]:
+        """A word of each side at a time."""
+        yield _event({"id": "cmp_1", "object": "comparison", "created": 0, "sides": list(self.drafts)})
+        rest = {side: re.findall(r"\s*\S+\s*$|\s*\S+", text) for side, text in self.drafts.items()}
+        while rest:
+            for side, words in list(rest.items()):
+                if words:
+                    yield _event({"side": side, "delta": words.pop(0)})
+                else:
+                    del rest[side]
+                    yield _event({"side": side, "finish_reason": "stop"})
+            await self._until_released()
+            if self.breaks_after is not None:
+                yield _event({"error": {"message": "The engine stopped.", "type": "server_error"}})
+                return
+        yield "data: [DONE]\n\n"
 
     async def _feedback(self, request: Request) -> Response:
         if refusal := await self._note(request):
             return refusal
         body: dict[str, Any] = {"id": "fb_1", "object": "feedback", "status": "active"}
-        if self.sent["/v1/feedback"][-1]["kind"] == "preference":
+        if self.reveal and self.sent["/v1/feedback"][-1]["kind"] == "preference":
             body |= {"reveal": self.reveal}
         return JSONResponse(body, status_code=201)
 

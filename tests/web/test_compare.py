@@ -77,6 +77,43 @@ def test_a_vote_that_was_not_saved_can_be_sent_again_or_skipped(page: Page, api:
     assert api.sent["/v1/chat/completions"][0]["messages"][1]["content"] == "A dog is a pet."
 
 
+def test_both_answers_are_streamed(page: Page, api: FakeApi) -> None:
+    """What each side has so far is in view, blind and without a vote, until both have ended."""
+    api.go_on.clear()
+    page.get_by_label("Message", exact=True).fill("What is a dog?")
+    page.get_by_label("Message", exact=True).press("Control+Enter")
+    expect(page.locator(".card .prose")).to_have_text(["A", "A"])
+    expect(page.locator(".card .prose[aria-busy]")).to_have_count(2)
+    expect(page.get_by_role("group", name="Which answer is better?")).to_have_count(0)
+    assert api.sent["/v1/comparisons"][0]["stream"] is True
+    api.go_on.set()
+    expect(page.get_by_role("group", name="Which answer is better?")).to_be_visible()
+    expect(page.locator(".card .prose")).to_have_text(["A dog is a pet.", "A dog is a friend."])
+    expect(page.locator(".card .prose[aria-busy]")).to_have_count(0)
+
+
+def test_half_a_comparison_is_none(page: Page, api: FakeApi) -> None:
+    """A stream that fails leaves no card to vote on; tried again, it works."""
+    api.breaks_after = 1
+    page.get_by_label("Message", exact=True).fill("What is a dog?")
+    page.get_by_label("Message", exact=True).press("Control+Enter")
+    expect(page.get_by_role("alert")).to_contain_text("The engine stopped.")
+    expect(page.locator(".card")).to_have_count(0)
+    api.breaks_after = None
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("group", name="Which answer is better?")).to_be_visible()
+
+
+def test_a_comparison_that_a_task_holds_stays_blind(page: Page, api: FakeApi) -> None:
+    """The vote is saved without a reveal, and the page says why it names nobody."""
+    api.reveal = {}
+    ballot = compare(page, "What is a dog?")
+    ballot.get_by_role("button", name="Right is better").click()
+    expect(page.get_by_role("main")).to_contain_text("Thank you. Others are still being asked about these answers")
+    expect(page.locator(".card.chosen")).to_have_count(1)
+    expect(page.locator(".card .version")).to_have_count(0)
+
+
 def test_a_comparison_can_be_stopped_and_tried_again(page: Page, api: FakeApi) -> None:
     api.go_on.clear()
     page.get_by_label("Message", exact=True).fill("What is a dog?")

@@ -96,9 +96,11 @@ def test_all_kinds_by_keyboard(browser: Browser, address: str, add, redis_client
         expect(page.locator(".instructions em")).to_have_text("true")
         expect(page.locator("#progress")).to_have_text("0 done, 4 to do")
         page.keyboard.press("3")
-        for side, place in zip(SIDES[:4], "2113", strict=True):
-            page.locator("article", has_text=f"Answer {side.upper()}").get_by_label("Place").select_option(place)
-        page.get_by_role("button", name="Send the ranking").press("Enter")
+        expect(page.get_by_role("heading", name="Rank the answers")).to_be_visible()
+        for key in "52113":  # there is no fifth place
+            page.keyboard.press(key)
+        expect(page.get_by_role("button", name="Send the ranking")).to_be_focused()
+        page.keyboard.press("Enter")
         expect(page.locator("#progress")).to_have_text("2 done, 2 to do")
         page.get_by_role("button", name="Excellent").wait_for()
         page.keyboard.press("4")
@@ -115,6 +117,24 @@ def test_all_kinds_by_keyboard(browser: Browser, address: str, add, redis_client
         "rating": 4,
         "correction": "A pet.",
     }
+
+
+def test_ranking_by_mouse(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:
+    """An answer without a place is asked for; a place can be changed, by its menu or by the key while it has focus."""
+    add("rank", ["One.", "Two.", "Three."])
+    with browser.new_context() as context:
+        page = context.new_page()
+        start(page, address)
+        place = [page.locator("article", has_text=f"Answer {side.upper()}").get_by_label("Place") for side in SIDES[:3]]
+        place[0].select_option("1")
+        place[1].select_option("3")
+        page.get_by_role("button", name="Send the ranking").click()
+        expect(page.locator("#toast")).to_contain_text("Give every answer a place")
+        place[2].select_option("2")
+        place[0].press("2")
+        page.get_by_role("button", name="Send the ranking").click()
+        expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
+    assert [vote.feedback.value for vote in store.log(redis_client)[0]] == [[["a", "c"], ["b"]]]
 
 
 def test_what_cannot_be_saved_stays(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:

@@ -8,8 +8,7 @@ import { raterId } from "./rater.js";
 /**
  * @typedef {{role: "user" | "assistant", content: string}} Message
  * @typedef {{id: string, model: string, text: string, finishReason: string | null}} Chunk
- * @typedef {{side: "a" | "b", content: string, finish_reason: string | null}} Side
- * @typedef {{id: string, sides: Side[]}} Comparison
+ * @typedef {{id: string} | {side: "a" | "b", delta?: string, finish_reason?: string | null}} ComparisonEvent
  * @typedef {{reveal?: {a: string, b: string}}} Feedback
  */
 
@@ -103,13 +102,21 @@ function brokenOff(error) {
 }
 
 /**
- * Two blind answers to one conversation, each from a policy that the server picks.
+ * Two blind answers to one conversation, each from a policy that the server picks: first the comparison's id, then what
+ * each side gains and its end. The server shows both at one pace.
  * @param {Message[]} messages
  * @param {AbortSignal} signal
- * @returns {Promise<Comparison>}
+ * @returns {AsyncGenerator<ComparisonEvent>}
  */
-export async function createComparison(messages, signal) {
-  return json(await request("v1/comparisons", { messages, user: raterId }, signal));
+export async function* compareStream(messages, signal) {
+  const response = await request("v1/comparisons", { messages, user: raterId, stream: true }, signal);
+  for await (const data of serverSentEvents(response)) {
+    if (data === "[DONE]") return;
+    const event = JSON.parse(data);
+    if (event.error) throw new ApiError(event.error.message);
+    yield event;
+  }
+  throw new ApiError("The connection closed before the answers were complete.");
 }
 
 /**

@@ -60,7 +60,7 @@ function signature({ id, model, finishReason }, recorded) {
 }
 
 /** Paints at most once a frame, however fast chunks arrive. @param {HTMLElement} body */
-function painter(body) {
+export function painter(body) {
   let frame = 0;
   let latest = "";
   return {

@@ -1,10 +1,11 @@
 /** A blind comparison: two answers side by side, one vote, then who wrote which. */
 
-import { ApiError, createComparison, votePreference } from "./api.js";
+import { ApiError, compareStream, votePreference } from "./api.js";
+import { painter } from "./chat.js";
 import { announce, el } from "./dom.js";
-import { renderMarkdown } from "./markdown.js";
 
 /** @typedef {"a" | "b" | "tie"} Vote */
+/** @typedef {{element: HTMLElement, header: HTMLElement, body: HTMLElement}} Card */
 
 /** @type {Record<string, Vote>} */
 const KEYS = { 1: "a", 2: "tie", 3: "b", ArrowLeft: "a", "=": "tie", ArrowRight: "b" };
@@ -15,27 +16,43 @@ const KEYS = { 1: "a", 2: "tie", 3: "b", ArrowLeft: "a", "=": "tie", ArrowRight:
  */
 const PLACES = { a: { wide: "Left", narrow: "Top" }, b: { wide: "Right", narrow: "Bottom" } };
 
+/** The server reveals nothing while hired raters are asked about the same comparison, which is to stay blind. */
+const HELD = "Thank you. Others are still being asked about these answers, so who wrote them stays hidden.";
+
 /**
- * Fetches two answers to `messages` and lets the person vote inside `place`. Resolves as soon as both are shown;
- * `decided` is called with the text that continues the conversation, after the vote or when it was skipped.
+ * Streams two answers to `messages` side by side and lets the person vote inside `place`. Resolves as soon as both are
+ * written; `decided` is called with the text that continues the conversation, after the vote or when it was skipped.
+ * Half an answer is no choice: what fails or is stopped leaves nothing in view.
  * @param {HTMLElement} place
  * @param {import("./api.js").Message[]} messages
  * @param {AbortSignal} signal
  * @param {(answer: string) => void} decided
  */
 export async function compare(place, messages, signal, decided) {
-  const waiting = ["a", "b"].map((side) => card(/** @type {"a" | "b"} */ (side)));
-  for (const { body } of waiting) body.setAttribute("aria-busy", "true");
-  place.replaceChildren(el("div", { class: "cards" }, ...waiting.map(({ element }) => element)));
-  const comparison = await createComparison(messages, signal).finally(() => place.replaceChildren());
+  const cards = { a: card("a"), b: card("b") };
+  const pages = { a: painter(cards.a.body), b: painter(cards.b.body) };
   const texts = { a: "", b: "" };
-  for (const { side, content } of comparison.sides) texts[side] = content;
-  ballot(place, comparison.id, texts, decided);
+  let id = "";
+  place.replaceChildren(el("div", { class: "cards" }, cards.a.element, cards.b.element));
+  try {
+    for await (const event of compareStream(messages, signal)) {
+      if ("id" in event) id = event.id;
+      else if (event.delta !== undefined) pages[event.side].show((texts[event.side] += event.delta));
+      else cards[event.side].body.removeAttribute("aria-busy");
+    }
+  } catch (error) {
+    place.replaceChildren();
+    throw error;
+  } finally {
+    pages.a.finish(texts.a);
+    pages.b.finish(texts.b);
+  }
+  ballot(place, id, cards, texts, decided);
 }
 
-/** @param {"a" | "b"} side */
+/** An empty one, which is being written. @param {"a" | "b"} side @returns {Card} */
 function card(side) {
-  const body = el("div", { class: "prose" });
+  const body = el("div", { class: "prose", "aria-busy": "true" });
   const header = el("header", {}, el("h2", {}, ...position(side)));
   const element = el("article", { class: "card" }, header, body);
   return { element, header, body };
@@ -48,13 +65,10 @@ function position(side) {
 }
 
 /**
- * @param {HTMLElement} place @param {string} id of the comparison
+ * @param {HTMLElement} place where the cards are @param {string} id of the comparison @param {{a: Card, b: Card}} cards
  * @param {{a: string, b: string}} texts @param {(answer: string) => void} decided
  */
-function ballot(place, id, texts, decided) {
-  const cards = { a: card("a"), b: card("b") };
-  renderMarkdown(cards.a.body, texts.a);
-  renderMarkdown(cards.b.body, texts.b);
+function ballot(place, id, cards, texts, decided) {
   const notice = el("p", { class: "notice", role: "alert" });
   const buttons = [
     voteButton([...position("a"), isBetter()], "1", () => vote("a")),
@@ -77,7 +91,7 @@ function ballot(place, id, texts, decided) {
     try {
       const { reveal: versions } = await votePreference(id, value);
       reveal(cards, value, versions);
-      close(value === "b" ? "b" : "a", versions && sentence(value, versions));
+      close(value === "b" ? "b" : "a", versions ? sentence(value, versions) : HELD);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       notice.textContent = `Your vote was not saved. ${error.message}`;
@@ -103,7 +117,7 @@ function ballot(place, id, texts, decided) {
     event.preventDefault();
     vote(choice);
   }, { signal: open.signal });
-  place.replaceChildren(el("div", { class: "cards" }, cards.a.element, cards.b.element), bar, notice);
+  place.append(bar, notice);
   announce("Two answers. Press 1 for the first, 2 for a tie, 3 for the second.");
   if (!hasDraft(document.activeElement)) bar.focus({ preventScroll: true });
 }
@@ -131,7 +145,7 @@ function hasDraft(element) {
 
 /**
  * Names the writers on the cards and marks the chosen one.
- * @param {Record<"a" | "b", {element: HTMLElement, header: HTMLElement}>} cards
+ * @param {Record<"a" | "b", Card>} cards
  * @param {Vote} value @param {{a: string, b: string} | undefined} versions
  */
 function reveal(cards, value, versions) {

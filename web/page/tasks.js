@@ -23,6 +23,13 @@ const RATE = ["Bad", "Poor", "Fair", "Good", "Excellent"].map((label, index) => 
   return { label, key: String(index + 1), value: index + 1 };
 });
 
+const QUESTIONS = {
+  compare: "Which answer is better?",
+  rank: "Rank the answers. 1 is the best; equal ones may share a place.",
+  rate: "How good is the answer?",
+  correct: "Edit the answer until it is right.",
+};
+
 let rater = "";
 
 // --- the server --------------------------------------------------------------------------------------------------
@@ -63,6 +70,7 @@ function again() {
 /** @param {Node[]} nodes */
 function show(nodes) {
   byId("task").replaceChildren(...nodes);
+  byId("toast").replaceChildren(); // it spoke of what was here before
   byId("task").focus({ preventScroll: true });
   window.scrollTo(0, 0);
 }
@@ -79,8 +87,8 @@ async function send(task, action, body, bar) {
     await next();
   } catch (error) {
     const { message, over } = /** @type {Error & {over?: boolean}} */ (error);
-    toast(message);
     if (over) await next();
+    toast(message);
   } finally {
     bar.removeAttribute("aria-busy");
   }
@@ -90,14 +98,14 @@ async function send(task, action, body, bar) {
 
 /** @param {Task} task @returns {HTMLElement[]} */
 function draw(task) {
-  const bar = el("div", { class: "judge", role: "group", "aria-label": "Your answer" });
+  const bar = el("div", { class: "judge", role: "group", "aria-label": QUESTIONS[task.kind] });
   /** @param {unknown} value */
   const answer = (value) => send(task, "answer", { value }, bar);
   const kinds = { compare: chosen(COMPARE), rate: chosen(RATE), rank: ranked, correct: corrected };
   const { body, controls } = kinds[task.kind](task, answer);
   const skip = el("button", { type: "button", class: "quiet", onclick: () => send(task, "skip", {}, bar) }, "Skip");
   bar.append(...controls, skip);
-  const parts = [prompt(task), ...body, bar];
+  const parts = [prompt(task), el("h2", { class: "asked" }, QUESTIONS[task.kind]), ...body, bar];
   if (task.instructions !== "") parts.unshift(prose("instructions prose", task.instructions));
   return parts;
 }
@@ -147,7 +155,7 @@ function chosen(choices) {
 /** Every answer gets a place; equal places are ties. @param {Task} task @param {(value: unknown) => void} answer */
 function ranked(task, answer) {
   const places = task.answers.map((_, index) => index + 1);
-  const selects = new Map(task.answers.map(({ side }) => [side, el("select", {},
+  const selects = new Map(task.answers.map(({ side }) => [side, el("select", { class: "place" },
     el("option", { value: "" }, "–"), ...places.map((place) => el("option", { value: place }, String(place))))]));
   const body = cards(task, ({ side }) => el("label", {}, "Place", selects.get(side)));
   const submit = el("button", { type: "button", class: "primary", onclick: () => {
@@ -156,7 +164,21 @@ function ranked(task, answer) {
     if (groups.flat().length === task.answers.length) answer(groups);
     else toast("Give every answer a place; equal answers may share one.");
   } }, "Send the ranking");
-  return { body: [body], controls: [submit] };
+  const keys = el("p", { class: "note" }, `Or press 1 to ${places.length} for one answer after the other.`);
+  return { body: [keys, body], controls: [submit] };
+}
+
+/** A number key gives its place to the answer in focus, else to the first without one, and goes on to the next. */
+function place(/** @type {KeyboardEvent} */ event) {
+  const selects = /** @type {HTMLSelectElement[]} */ ([...document.querySelectorAll("select.place")]);
+  const focused = selects.find((select) => select === event.target);
+  const select = focused ?? selects.find(({ value }) => value === "");
+  if (select === undefined || !/^[1-9]$/.test(event.key) || Number(event.key) > selects.length) return false;
+  event.preventDefault();
+  select.value = event.key;
+  const after = selects.find(({ value }) => value === "") ?? document.querySelector(".judge .primary");
+  /** @type {HTMLElement} */ (after).focus();
+  return true;
 }
 
 /** @param {Task} task @param {(value: unknown) => void} answer */
@@ -168,17 +190,18 @@ function corrected(task, answer) {
   text.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) submit.click();
   });
-  const label = el("label", { for: "correction" }, "The answer as it should be");
+  const label = el("label", { for: "correction", class: "unseen" }, "The answer as it should be");
+  submit.append(el("kbd", { "aria-hidden": "true" }, "Ctrl ↵"));
   return { body: [cards(task, () => null), label, text], controls: [submit] };
 }
 
 // --- start -------------------------------------------------------------------------------------------------------
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.altKey || event.metaKey) return;
+  if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || place(event)) return;
   if (event.target instanceof HTMLElement && event.target.closest("input, select, textarea")) return;
   const button = /** @type {HTMLElement | null} */ (document.querySelector(`[data-key="${CSS.escape(event.key)}"]`));
-  if (button !== null && !event.repeat) button.click();
+  if (button !== null) button.click();
 });
 
 byId("who").addEventListener("submit", (/** @type {SubmitEvent} */ event) => {

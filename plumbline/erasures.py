@@ -1,0 +1,53 @@
+"""Erasures as the scheduler does them: feedback/erasure.py knows the data, this the training runs."""
+
+import logging
+import shutil
+from collections.abc import Collection
+from functools import partial
+
+import redis
+
+from core.errors import UsageError
+from core.records import RunState
+from core.settings import Settings
+from feedback import erasure
+from training import runs
+
+STOPPING_S = 10.0
+"""A cancelled run's trainer is stopped within a heartbeat; until then it writes to its directory."""
+
+log = logging.getLogger("plumbline.erasures")
+
+
+def carry_out(client: redis.Redis, config: Settings) -> None:
+    """One attempt at each job that is not done."""
+    for job in erasure.pending(client):
+        try:
+            done = erasure.run(client, config.artifacts, job, forget_runs=partial(forget_runs, client, config))
+            log.info("erasure %s: %s", job, done.state if done else "the archive is in use")
+        except (UsageError, OSError) as error:
+            log.error("erasure %s is tried again: %s", job, error)
+        except redis.RedisError as error:
+            log.error("erasure %s is tried again when Redis works: %s", job, type(error).__name__)
+
+
+def forget_runs(client: redis.Redis, config: Settings, snapshots: Collection[str]) -> list[str]:
+    """Stops the runs on these snapshots and deletes their directories whole: samples, checkpoints, reward models, lists
+    of votes, logs. A gate's report stays with the policy, in the registry.
+
+    Raises:
+        UsageError: a trainer is being stopped.
+    """
+    seconds, microseconds = client.time()
+    found = [run for run in runs.all_runs(client) if run.snapshot in snapshots]
+    for run in found:
+        if run.state in runs.ACTIVE:
+            runs.cancel(client, run.id, reason="somebody in its snapshot was erased")
+            raise UsageError(f"run {run.id[:8]} is being stopped")
+        if run.state is RunState.CANCELLED and run.updated + STOPPING_S > seconds + microseconds / 1e6:
+            raise UsageError(f"run {run.id[:8]} is being stopped")
+    for run in found:
+        directory = config.artifacts / "runs" / run.id
+        if directory.exists():
+            shutil.rmtree(directory)
+    return [run.id for run in found]
