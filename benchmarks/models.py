@@ -6,7 +6,7 @@ PPO samples, so it is timed on the demo's own base instead (benchmarks/ppo.py).
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 PADDING, EOS = 0, 1
@@ -35,7 +35,8 @@ SHAPES: dict[str, dict[str, int]] = {
 
 
 def write(directory: Path, name: str) -> Path:
-    """A random Qwen3 of this shape with a tied head, and a tokenizer that knows which token is padding.
+    """A random Qwen3 of this shape with a tied head, and a tokenizer: token i is the word `w<i>`, so that a text says
+    exactly which tokens were sampled.
 
     Enough where rows are given: speed does not depend on what a model knows.
     """
@@ -51,5 +52,8 @@ def write(directory: Path, name: str) -> Path:
     Qwen3ForCausalLM(config).save_pretrained(directory)
     words = ["<pad>", "<eos>", *(f"w{i}" for i in range(2, SHAPES[name]["vocab_size"]))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>").save_pretrained(directory)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+    fast.chat_template = "{% for message in messages %}{{ message['content'] }} <eos> {% endfor %}"
+    fast.save_pretrained(directory)
     return directory

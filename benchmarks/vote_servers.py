@@ -6,12 +6,12 @@
 checked body, one Redis command, an answer. Both use the same Redis client; FD is the listening socket.
 """
 
-import asyncio
 import socket
 import sys
 from typing import Any
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 from pydantic import BaseModel
 
@@ -48,7 +48,7 @@ def plain_api(redis_url: str) -> FastAPI:
 def main(kind: str, redis_url: str, listening: int) -> None:
     app = {"feedback": feedback_api, "plain": plain_api}[kind](redis_url)
     config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, server_header=False)
-    asyncio.run(uvicorn.Server(config).serve(sockets=[socket.socket(fileno=listening)]))
+    uvloop.run(uvicorn.Server(config).serve(sockets=[socket.socket(fileno=listening)]))
 
 
 if __name__ == "__main__":

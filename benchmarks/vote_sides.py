@@ -188,7 +188,7 @@ class _Scribe:
             self._digests[text] = cast(str, self._client.script_load(text))
         digest = self._digests[text]
 
-        def script(*, keys: Sequence[str], args: Sequence[str | int], client: Any) -> None:
+        def script(*, keys: Sequence[str], args: Sequence[str | int]) -> None:
             raise _Written(load.resp(["EVALSHA", digest, len(keys), *keys, *args]))
 
         return script
@@ -257,8 +257,9 @@ async def _record(url: str, ids: Sequence[str]) -> None:
 
     async def one(identifier: str) -> None:
         async with slots:
-            while not await records.close(_completion(identifier, rng)):  # a busy disk: again, it is not timed
-                pass
+            record = _completion(identifier, rng)
+            while not (await records.open([record]) and await records.close(record)):
+                await records.sample()  # at first, and after a moment of a busy disk: it is not timed
 
     await asyncio.gather(*(one(identifier) for identifier in ids))
     await client.aclose()

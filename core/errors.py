@@ -6,20 +6,25 @@
     ├── Conflict                       somebody else changed the registry or the run first
     └── ApiError                       has an HTTP status and OpenAI's error body
         ├── InvalidRequest       400   malformed JSON, wrong value, unknown field
-        ├── Unauthorized         401   a receipt that is expired, forged, or signed by a retired key
+        ├── Unauthorized         401   an API key that is unknown or revoked, a receipt that is expired or forged
         ├── Forbidden            403   a receipt for another target, kind or rater
+        │   └── InsufficientScope      an API key without the scope that the route needs
         ├── NotFound             404   unknown model, completion, comparison (same words for "not yours")
         ├── Gone                 410   the feedback window of the target is over
         ├── AlreadyDecided       409   one key, two bodies; a vote after the reveal  (never retried)
         ├── NotFinished          409   a vote on a completion that is still streaming  (retried)
         ├── PreconditionFailed   412   If-Match names another revision
         ├── TooLarge             413   the body is over the limit
+        ├── RateLimited          429   a limit of the caller's API key  (retried after Retry-After, if that is soon)
         └── Unavailable          503   Redis or the engine is away  (retried after Retry-After)
+            └── Overloaded       503   the engine has as many answers to write as it can take  (retried when told)
 
 OpenAI's clients retry 408, 409, 429 and 5xx by themselves and obey `x-should-retry`; so each error says whether a
 retry can help (openai-python, `_base_client.py`).
 """
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -114,6 +119,19 @@ class Unavailable(ApiError):
     )
 
 
+class Overloaded(Unavailable):
+    """`wait_s`: when there is likely to be room."""
+
+    code = "engine_overloaded"
+
+    def __init__(self, message: str, *, wait_s: float) -> None:
+        super().__init__(message)
+        self._wait_s = wait_s
+
+    def headers(self) -> dict[str, str]:
+        return super().headers() | {"retry-after": str(max(1, math.ceil(self._wait_s)))}
+
+
 class Unauthorized(ApiError):
     status, type, code, retry = 401, "authentication_error", "token_invalid", False
 
@@ -123,3 +141,31 @@ class Unauthorized(ApiError):
 
 class Forbidden(ApiError):
     status, type, code, retry = 403, "permission_error", "token_scope", False
+
+
+class InsufficientScope(Forbidden):
+    code = "insufficient_scope"
+
+    def __init__(self, any_of: Sequence[str]) -> None:
+        super().__init__(f"This API key lacks the scope: {' or '.join(any_of)}.")
+        self._any_of = any_of
+
+    def headers(self) -> dict[str, str]:
+        challenge = f'Bearer error="insufficient_scope", scope="{" ".join(self._any_of)}"'
+        return super().headers() | {"www-authenticate": challenge}
+
+
+class RateLimited(ApiError):
+    """`wait_s`: when it is worth while to come again. Clients wait up to a minute; told to wait longer, they are told
+    not to try by themselves."""
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, wait_s: float, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self._wait_s = wait_s
+        self._headers = headers or {}
+
+    def headers(self) -> dict[str, str]:
+        retry = {"retry-after": str(math.ceil(self._wait_s)), "x-should-retry": str(self._wait_s <= 60).lower()}
+        return {**self._headers, **retry}

@@ -7,6 +7,7 @@ Plain ASGI, no response is buffered: streams pass through untouched.
 import asyncio
 import logging
 import re
+import time
 import uuid
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core import metrics
+from core import logs, metrics, tracing
 from core.errors import ApiError, InvalidRequest, NotFound, TooLarge
 
 log = logging.getLogger("plumbline.http")
@@ -57,7 +58,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {
 
 
 class RequestShell:
-    """Gives every response an `x-request-id`, refuses bodies over the limit and counts requests by route.
+    """Gives every response an `x-request-id`, refuses bodies over the limit and counts requests by route. What a route
+    leaves in `request.state.response_headers` goes out with the answer, whatever that will be.
 
     A well-formed inbound `X-Request-Id` is echoed; it is a label for the caller's logs and never an id of ours.
     """
@@ -70,10 +72,11 @@ class RequestShell:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
+        began, headers = time.monotonic(), dict(scope["headers"])
         inbound = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = inbound if _REQUEST_ID.fullmatch(inbound) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
+        logs.bind(request_id=request_id)
 
         started = False
 
@@ -81,9 +84,9 @@ class RequestShell:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
-                route = getattr(scope.get("route"), "path", "unmatched")
-                metrics.HTTP_REQUESTS.labels(route, f"{message['status'] // 100}xx").inc()
+                more = {"x-request-id": request_id} | scope["state"].get("response_headers", {})
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in more.items())]
+                metrics.HTTP_REQUESTS.labels(_route(scope), f"{message['status'] // 100}xx").inc()
             await send(message)
 
         declared = headers.get(b"content-length", b"0")
@@ -99,6 +102,8 @@ class RequestShell:
                 raise
             mistake = ApiError("The server made a mistake; its log has the details under this request's id.")
             await error_response(mistake)(scope, receive, send_with_id)
+        finally:
+            metrics.HTTP_DURATION.labels(_route(scope)).observe(time.monotonic() - began)
 
     def _limited(self, receive: Receive) -> Receive:
         """Counts a body that came without a Content-Length."""
@@ -113,6 +118,11 @@ class RequestShell:
             return message
 
         return limited
+
+
+def _route(scope: Scope) -> str:
+    """The route's template: a closed set, which paths are not."""
+    return getattr(scope.get("route"), "path", "unmatched")
 
 
 class ReceiptCors:
@@ -167,6 +177,8 @@ def install(app: FastAPI, *, max_body_bytes: int, cors_origins: Sequence[str] = 
     app.add_exception_handler(RequestValidationError, malformed)
     app.add_exception_handler(HTTPException, http)
     app.add_middleware(RequestShell, max_body_bytes=max_body_bytes)
+    if tracing.is_on():
+        app.add_middleware(tracing.TracedRequests)
     if cors_origins:
         app.add_middleware(ReceiptCors, origins=cors_origins)
 

@@ -7,16 +7,18 @@ Times are unix seconds on the clock of the writer that the docstring names.
 import secrets
 import time
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+
+from core.text import Text
 
 ALIAS = "assistant"
 """The public name of the live policy; `assistant@v3` names one version."""
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
     schema_version: int = Field(1, alias="schema")
 
@@ -54,7 +56,8 @@ class Choice(Record):
     text: str
     token_ids: list[int]
     logprobs: list[float] | None = None
-    """Log-prob of each sampled token under the policy that sampled it."""
+    """Log-prob of each sampled token under the policy that sampled it; only where the client asked, because trainers
+    compute their own and the engine would do so for every token of every chat."""
     finish_reason: str | None = None
 
 
@@ -86,12 +89,14 @@ class CompletionRecord(Record):
     sampling: dict[str, Any] = {}
     policy_version: int
     adapter_sha256: str
-    assignment: Literal["live", "pinned", "comparison"]
+    assignment: Literal["live", "canary", "pinned", "comparison"]
     """How the version was chosen."""
     propensity: float = 1.0
     """Probability with which this version was chosen."""
+    release: str | None = None
+    """The release that was open, if this was traffic of one of its two arms: `live` or `canary`."""
     rater: str | None = None
-    """`safety_identifier`, else `user`; None for nobody in particular."""
+    """`safety_identifier`, else `user`, else the API key; None for nobody in particular. As core/access.py keeps it."""
     train: bool = True
     """Consent: may the text be trained on?"""
     metadata: dict[str, str] = {}
@@ -100,17 +105,40 @@ class CompletionRecord(Record):
     """When the last token was sampled; clock of the API process."""
     comparison_id: str | None = None
     """Set on the sides of a blind comparison, which `GET` hides before the vote."""
+    tenant: str = ""
+    """Whose key asked; empty for the deployment itself. To others the completion does not exist."""
+    regenerates: str | None = None
+    """The completion in whose place this one was asked for: somebody was not content with that."""
 
     def outline(self) -> str:
         """What a vote needs to know, as JSON of the same shape without the bulk: a prompt may be long, and Redis reads
         this while nobody else is served."""
-        small = dict.fromkeys(("policy_version", "rater", "train", "comparison_id"), True)
+        small = dict.fromkeys(("policy_version", "rater", "train", "comparison_id", "tenant"), True)
         bulky: dict[str, Any] = {"sampling": {"n"}, "choices": {"__all__": {"index"}}}
         return self.model_dump_json(include=small | bulky)
 
 
-Asked = Literal["random", "active", "requested"]
-"""Why a comparison was asked for: by a draw, because much can be learned from it, or the client named the policies."""
+class StoredRequest(Record):
+    """What a stored completion needs besides its record, where that is not a conversation of text alone.
+
+    Example:
+        StoredRequest(messages=[{"role": "user", "content": "Weather in Oslo?"}], fields={"tools": [{…}]},
+            answers={0: {"role": "assistant", "content": None, "tool_calls": [{…}]}}, reasons={0: "tool_calls"})
+    """
+
+    messages: list[dict[str, Any]]
+    """As they were sent."""
+    fields: dict[str, Any] = {}
+    """Of the request: `tools`, `tool_choice`, `response_format`."""
+    answers: dict[int, dict[str, Any]] = {}
+    """By choice, the message as it was shown; kept where tools may have been called, else the record has it."""
+    reasons: dict[int, str | None] = {}
+    """By choice, the finish reason as it was shown."""
+
+
+Asked = Literal["random", "active", "requested", "release"]
+"""Why a comparison was asked for: by a draw, because much can be learned from it, the client named the policies, or by
+a draw of the open release: its candidate against the incumbent."""
 
 
 class Comparison(Record):
@@ -132,8 +160,71 @@ class Comparison(Record):
     """Which of the requested policies stands at each place: `[1, 0]` if the second is side `a`."""
     asked: Asked = "random"
     propensity: float = 1.0
-    """Probability with which this comparison was asked for."""
+    """Probability with which this comparison was asked for, of those that could have been."""
+    release: str | None = None
+    """The open release, if `asked` says so: whose evidence the votes are."""
     rater: str | None = None
+    tenant: str = ""
+    """As on a completion."""
+
+
+class Answer(BaseModel):
+    """An answer in a conversation, and what its reader said of it: `Answer(completion="chatcmpl-41ab…", text="A pet")`.
+
+    The page's own account, for showing it again; what trains is the completion and the votes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    completion: Text | None = Field(None, max_length=64)
+    """None where it could not be recorded, or is a side of a comparison that is still blind."""
+    choice: StrictInt = Field(0, ge=0, lt=1024)
+    text: Text
+    model: Text | None = Field(None, max_length=64)
+    finish_reason: Text | None = Field(None, max_length=64)
+    thumb: Literal[1, -1] | None = None
+    rating: StrictInt | None = Field(None, ge=1, le=5)
+    correction: Text | None = None
+    comparison: Text | None = Field(None, max_length=64)
+    vote: Text | None = Field(None, max_length=64)
+    stopped: bool = False
+    """By its reader, before its end."""
+
+
+class Turn(BaseModel):
+    """A question and its answers, several if it was asked again: `Turn(question="A dog is", answers=[…], shown=0)`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: Text
+    answers: list[Answer] = []
+    shown: StrictInt = Field(0, ge=0)
+    """Which of them the conversation goes on from."""
+
+    @model_validator(mode="after")
+    def _shows_one(self) -> Self:
+        if self.shown >= max(1, len(self.answers)):
+            raise ValueError(f"shown is {self.shown}, and there are {len(self.answers)} answers")
+        return self
+
+
+class Conversation(Record):
+    """A conversation of the page, as its rater wrote it last.
+
+    Example:
+        Conversation(id="conv_9f86…", rater="web-5f4d…", title="Dogs", turns=[Turn(…)], revision=3,
+            created=1790000000.0, updated=1790000300.0)
+    """
+
+    id: str
+    rater: str
+    title: str
+    turns: list[Turn]
+    revision: int = 0
+    """Counts its writes: who writes says which one they read."""
+    created: float = 0.0
+    updated: float = 0.0
+    """Redis's clock, as `created`."""
 
 
 SIDES = "abcdefghi"
@@ -322,6 +413,8 @@ class Erasure(Record):
 
     id: str
     state: ErasureState
+    tenant: str = ""
+    """Whose rater it is; empty for the deployment's own."""
     requested: float
     """Clock of the process that was asked."""
     finished: float | None = None
@@ -562,6 +655,7 @@ class GateReport(Record):
 
 class PolicyState(StrEnum):
     CANDIDATE = "candidate"
+    CANARY = "canary"
     LIVE = "live"
     PREVIOUS = "previous"
     RETIRED = "retired"
@@ -623,25 +717,47 @@ class AdapterManifest(Record):
 
 
 class RegistryState(Record):
-    """What the registry says now: `RegistryState(generation=5, live=3, previous=2, next_version=5)`."""
+    """What the registry says now: `RegistryState(generation=5, live=3, previous=2, next_version=5, release="rel_4",
+    canary=4, share=0.1)`."""
 
     generation: int
     live: int
-    previous: int | None
+    previous: int | None = None
     next_version: int
+    release: str | None = None
+    """The open one; None if there is none, as of the two that follow."""
+    canary: int | None = None
+    """Its candidate."""
+    share: float | None = None
+    """Of end users, whom the candidate answers."""
 
 
 class AuditEvent(Record):
-    """One change of the registry: `AuditEvent(id="1790000300-0", generation=5, action="promote", version=3,
-    actor="run:3c59…", reason="gate passed", at=1790000300.1)`."""
+    """One entry of the audit trail: a change of the registry, or another act of an operator.
+
+    Example:
+        AuditEvent(id="1790000300-0", generation=5, action="promote", version=3, subject="rel_3", actor="scheduler",
+            reason="e = 20.4 after 144 raters", at=1790000300.1, previous="77af…", sha256="90cd…")
+    """
 
     id: str
     generation: int
-    action: Literal["register", "promote", "rollback"]
-    version: int
+    """Of the registry, after it."""
+    action: str
+    """`register`, `release.opened`, `release.advanced`, `release.rolled_back`, `release.kept`, `release.stopped`,
+    `promote`, `rollback`; others do not concern policies."""
+    version: int | None = None
+    """Of the policy that it is about."""
+    subject: str = ""
+    """What else it is about: the release, the API key."""
     actor: str
     reason: str
     at: float
+    """Redis's clock."""
+    previous: str = ""
+    """The entry before, by its hash; 64 zeros of the first."""
+    sha256: str = ""
+    """Of this entry (core/lua/audit.lua)."""
 
 
 def now() -> float:

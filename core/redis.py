@@ -43,11 +43,11 @@ def connect_async(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.asy
 
 
 @functools.cache
-def lua(path: Path) -> str:
-    """The text of a script that lies beside its module."""
-    return path.read_text()
+def lua(*paths: Path) -> str:
+    """The text of a script that lies beside its module, after that of what it uses."""
+    return "\n".join(path.read_text() for path in paths)
 
 
-def script(client: Any, path: Path) -> Any:
+def script(client: Any, *paths: Path) -> Any:
     """`script(client, path)(keys=[...], args=[...])` runs the Lua file: EVALSHA, loaded again if Redis forgot it."""
-    return client.register_script(lua(path))
+    return client.register_script(lua(*paths))

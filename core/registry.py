@@ -1,36 +1,31 @@
 """The registry of policy versions: which exist, which one is live, and who changed that.
 
-Exactly one version is live. The generation only grows; each change is one Lua script that compares first and writes
-its audit event itself, so no change can be half done or go unrecorded. Version 0 is the base (an all-zero adapter).
+Exactly one version is live, and at most one is on its way there (core/releases.py). The generation only grows; each
+change is one Lua script that compares first and writes its audit event itself, so no change can be half done or go
+unrecorded. Version 0 is the base (an all-zero adapter).
 """
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import redis
 import redis.asyncio
 
-from core import keys
+from core import keys, registry_scripts, releases
 from core.errors import Conflict, UsageError
 from core.records import (
-    AuditEvent,
     GateReport,
     PolicyState,
     PolicyVersion,
     RegistryState,
 )
-from core.redis import script
-
-_LUA = Path(__file__).parent / "lua"
-_KEYS = [keys.REGISTRY, keys.POLICIES, keys.POLICY_STATES, keys.AUDIT]
 
 
 def state(client: redis.Redis) -> RegistryState | None:
     """What is live now; None before version 0 was registered."""
     fields = client.hgetall(keys.REGISTRY)
-    return RegistryState.model_validate(fields | {"previous": fields.get("previous")}) if fields else None
+    return RegistryState.model_validate(fields) if fields else None
 
 
 def policies(client: redis.Redis) -> list[PolicyVersion]:
@@ -73,7 +68,7 @@ async def snapshots_of(client: redis.asyncio.Redis, versions: Sequence[int]) -> 
 def initialise(client: redis.Redis, zero: PolicyVersion, *, actor: str) -> bool:
     """Registers version 0 and makes it live. Doing it again changes nothing and returns False."""
     assert zero.version == 0 and zero.parent is None
-    return bool(script(client, _LUA / "registry_init.lua")(keys=_KEYS, args=[_bare(zero, keep_version=True), actor]))
+    return bool(registry_scripts.run(client, "registry_init", _bare(zero, keep_version=True), actor))
 
 
 def publish(
@@ -83,24 +78,34 @@ def publish(
     *,
     run: str,
     attempt: int,
+    stage: int = releases.FIRST,
 ) -> int:
-    """Ends a run: registers its candidate, promotes it if the gate passed, commits the run; all or nothing.
+    """Ends a run: registers its candidate, opens its release if the gate passed, commits the run; all or nothing. If
+    another release is open, the candidate stays one until that is over (`waiting`).
 
     `candidate.version` and `.state` are ignored: the registry gives them. A second call for the same run returns the
     version of the first.
 
+    Args:
+        stage: at which its release begins, `releases.SHADOW` or `releases.FIRST`.
+
     Raises:
         Conflict: another attempt holds the run, or the live version is no longer the one the gate compared with.
     """
-    arguments = [
+    outcome, version = registry_scripts.run(
+        client,
+        "registry_publish",
         _bare(candidate),
         gate.verdict,
         run,
         attempt,
         gate.live_version,
         gate.summary,
-    ]
-    outcome, version = script(client, _LUA / "registry_publish.lua")(keys=[*_KEYS, keys.run(run)], args=arguments)
+        stage,
+        releases.STAGES[stage],
+        releases.ALPHA,
+        also=keys.run(run),
+    )
     if outcome == "stale":
         raise Conflict(f"attempt {attempt} no longer holds run {run}")
     if outcome == "conflict":
@@ -108,18 +113,45 @@ def publish(
     return int(version)
 
 
+def waiting(client: redis.Redis) -> PolicyVersion | None:
+    """The newest candidate without a release whose gate compared it with the version that is live now."""
+    held = cast(dict[str, str], client.hgetall(keys.POLICY_STATES))
+    candidates = sorted((int(version) for version, it in held.items() if it == PolicyState.CANDIDATE), reverse=True)
+    current = state(client) if candidates else None
+    for version in candidates if current else []:
+        found = policy(client, version)
+        if found.gate is not None and current and found.gate.live_version == current.live:
+            return found
+    return None
+
+
+def promote(client: redis.Redis, version: int, *, actor: str, reason: str) -> int:
+    """Makes any version live because a person says so, and stops the open release. Returns what was live.
+
+    Raises:
+        UsageError: there is no such version, or it is live.
+        Conflict: somebody changed the registry in the same moment.
+    """
+    current = _state(client)
+    outcome, _ = registry_scripts.run(client, "registry_promote", current.generation, version, actor, reason)
+    if outcome == "unknown":
+        raise UsageError(f"There is no policy version {version}; `plumbline policies list` shows those that exist.")
+    if outcome == "live":
+        raise UsageError(f"Version {version} is live already.")
+    if outcome == "conflict":
+        raise Conflict("the registry changed at the same moment; look again and repeat")
+    return current.live
+
+
 def rollback(client: redis.Redis, *, actor: str, reason: str) -> int:
-    """Makes the live version's parent live and returns it. Takes effect on every replica without a restart.
+    """Makes the live version's parent live and returns it, and stops the open release. Takes effect on every replica
+    without a restart.
 
     Raises:
         UsageError: version 0 is live, there is nothing below it.
         Conflict: somebody changed the registry in the same moment.
     """
-    current = state(client)
-    if current is None:
-        raise UsageError("There is no policy yet: start the stack with `plumbline up` first.")
-    arguments = [current.generation, actor, reason]
-    outcome, version = script(client, _LUA / "registry_rollback.lua")(keys=_KEYS, args=arguments)
+    outcome, version = registry_scripts.run(client, "registry_rollback", _state(client).generation, actor, reason)
     if outcome == "bottom":
         raise UsageError("Version 0 is live: it is the base itself and has no parent to roll back to.")
     if outcome == "conflict":
@@ -145,10 +177,11 @@ def tainted(client: redis.Redis) -> dict[int, float]:
     return found
 
 
-def history(client: redis.Redis) -> list[AuditEvent]:
-    """Every change, oldest first."""
-    entries = cast(list[tuple[str, dict[str, str]]], client.xrange(keys.AUDIT))
-    return [AuditEvent.model_validate({"id": entry, **fields}) for entry, fields in entries]
+def _state(client: redis.Redis) -> RegistryState:
+    found = state(client)
+    if found is None:
+        raise UsageError("There is no policy yet: start the stack with `plumbline up` first.")
+    return found
 
 
 def _policy(record: str, current: str) -> PolicyVersion:

@@ -34,8 +34,25 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=1, le=65535)
     admin_host: str = "127.0.0.1"
-    """The admin listener (metrics, policies, rollback). Loopback by default: it has no keys yet."""
+    """The admin listener (metrics, policies, rollback). Loopback by default."""
     admin_port: int = Field(8001, ge=1, le=65535)
+    page: Literal["auto", "open", "off"] = "auto"
+    """Whether visitors without a key may chat and vote on the chat page. `auto`: those on this machine, if the listener
+    is loopback; `open`: everybody; `off`: there is no page."""
+    trusted_proxies: str = "127.0.0.1"
+    """Addresses or networks, with commas between, of the proxies whose x-forwarded-for and -proto are believed; nobody
+    else's are."""
+    conversation_days: float = Field(30.0, gt=0)
+    """How long a conversation of the page is kept after it was last written."""
+    secret: str = Field("", repr=False)
+    """What API keys are hashed and sessions of the page signed with, 32 characters or more, the same on every replica.
+    Empty: `home`/secret, a file that is made at the first start."""
+
+    log: Literal["text", "json"] = "text"
+    """How processes log: lines for people, or an object a line. Neither holds prompts (core/logs.py)."""
+    otlp_endpoint: str = ""
+    """An OpenTelemetry collector, `http://collector:4318`, that traces are sent to by OTLP over HTTP. Empty: none are
+    made. Headers and sampling are the SDK's own `OTEL_*` variables."""
 
     base: str = ""
     """Path or hub id of the frozen base, a Hugging Face causal LM."""
@@ -43,8 +60,27 @@ class Settings(BaseSettings):
     """Serving dtype; `auto` is float32 on CPU and the base's own elsewhere."""
     max_model_len: int | None = Field(None, ge=32)
     """Longest prompt + completion, in tokens; None takes the base's own limit."""
+    tool_parser: str = ""
+    """vLLM's name for how the base writes tool calls, `hermes` for instance. Empty: requests with tools are refused."""
+    max_answers: int = Field(256, ge=1)
+    """Answers that a replica writes or keeps waiting at once; more requests get 503 with a time to come back."""
+    max_queued_tokens: int = Field(131_072, ge=1)
+    """Prompt tokens that may wait to be read by the engine."""
+    stall_s: float = Field(30.0, gt=0)
+    """A stream that nobody has read from for so long is cut off."""
+    drain_s: float = Field(30.0, gt=0)
+    """How long a replica that is told to stop lets streams in flight go on; then they are cut off."""
     kv_cache_gib: int = Field(1, ge=1)
     """Memory of the engine's KV cache on CPU, in GiB."""
+
+    shadow: float = Field(0.0, ge=0, le=1)
+    """Share of chats that a candidate answers too, unseen, before its release reaches anybody: the judge compares. 0:
+    releases begin with their first users."""
+    release_sampling: float = Field(0.5, ge=0, le=1)
+    """Share of the comparisons that leave the choice to the server which, while a release is open, are its candidate
+    against the incumbent: the votes that it is decided by. Independent of the release's share of traffic."""
+    release_days: float = Field(14.0, gt=0)
+    """A release that nothing decided by then is over, and the incumbent stays."""
 
     recipe: str = "default"
     """`default`, or the path of a TOML file with the trainers' values (see training/recipe.py)."""
@@ -79,6 +115,13 @@ class Settings(BaseSettings):
         for origin in _listed(given):
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin: name each as a browser sends it, https://app.example")
+        return given
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector(cls, given: str) -> str:
+        if given and not re.match(r"https?://[^/]", given):
+            raise ValueError("is no URL of a collector: http://host:4318")
         return given
 
     @property

@@ -161,6 +161,7 @@ async def run(
     judge_url: str,
     judge_model: str,
     judge_key: str | None,
+    api_key: str | None,
     constitution: Path,
     prompts: Path,
     concurrency: int,
@@ -168,13 +169,16 @@ async def run(
 ) -> Counter[Outcome]:
     """The whole command: read the files, judge every prompt, say what came of it."""
     principles, asked = read_constitution(constitution), read_prompts(prompts)
-    headers = {"authorization": f"Bearer {judge_key}"} if judge_key else {}
     async with (
-        httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S) as service,
-        httpx.AsyncClient(base_url=judge_url, timeout=_TIMEOUT_S, headers=headers) as judge,
+        httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, headers=_bearer(api_key)) as service,
+        httpx.AsyncClient(base_url=judge_url, timeout=_TIMEOUT_S, headers=_bearer(judge_key)) as judge,
     ):
         rater = AiRater(service, judge, model=judge_model, constitution=principles, allow_self_judge=allow_self_judge)
         return await rater.rate(asked, concurrency=concurrency)
+
+
+def _bearer(key: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def read_constitution(path: Path) -> Constitution:

@@ -33,7 +33,7 @@ from feedback.events import position as numbers
 PARTITION = 50_000
 """Entries of one partition at most."""
 _TRIM = Path(__file__).parent / "lua" / "trim.lua"
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +65,7 @@ def prepare(client: redis.Redis, archive: Archive) -> None:
     """Deletes what a killed run left. A manifest comes before the first file, so that a lost one is not taken for a
     beginning."""
     log.check_reaches(archive, log.trimmed(client))
-    found = sorted(path for path in archive.directory.iterdir() if path.name not in (_LOCK, MANIFEST))
+    found = sorted(path for path in archive.directory.iterdir() if path.name not in (LOCK, MANIFEST))
     if not (archive.directory / MANIFEST).exists():
         if any(path.suffix == ".parquet" and not path.name.startswith(".") for path in found):
             raise UsageError(f"{archive.directory} holds partitions and no {MANIFEST}: restore it.")
@@ -80,7 +80,7 @@ def prepare(client: redis.Redis, archive: Archive) -> None:
 def alone(directory: Path) -> Iterator[bool]:
     """Holds a lock that ends with the process, however it ends."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / _LOCK).open("w") as lock:
+    with (directory / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,7 +6,7 @@ written when it is known which votes stay.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -21,6 +21,7 @@ from feedback import events, examples, snapshot, store
 from feedback.archive import Archive, RecordTable
 from feedback.drafts import Drafts
 from feedback.eligibility import Circumstances, Freshness
+from feedback.events import LoggedRater, LoggedVote
 from feedback.influence import Caps
 from feedback.processes import uncollected, usable
 from feedback.snapshot import Snapshot, Writer
@@ -53,6 +54,7 @@ def cut_snapshot(
     tokenizer_sha256: str,
     max_staleness: int = 1,
     trust: Trust | None = None,
+    until: str | None = None,
     processes: int | None = None,
 ) -> Snapshot:
     """Freezes all votes to date under `artifacts`/snapshots/{id}/; doing it twice gives the same one.
@@ -61,31 +63,21 @@ def cut_snapshot(
     been trained on. A rejected candidate consumes nothing: only what a *live* policy learned from counts as used.
 
     Args:
+        until: the last event of the log of which votes are taken. What became of these later still counts, so that
+            nobody trains on a vote that was taken back.
         processes: that share the work; None is one of them for each core if the log is long, else this one alone.
 
     Raises:
         UsageError: there is no policy yet, or the live policy's own snapshot is gone.
     """
-    state = registry.state(client)
-    if state is None:
-        raise UsageError("There is no policy yet: start the stack with `plumbline up` first.")
-    policies = {policy.version: policy for policy in registry.policies(client)}
-    directory = artifacts / "snapshots"
-    live = policies[state.live]
-    since = snapshot.read_manifest(directory / live.snapshot).last_event if live.snapshot else _BEFORE_ALL
+    directory, archive = artifacts / "snapshots", Archive(artifacts)
     trust = trust or Trust()
-    archive = Archive(artifacts)
+    live, freshness = _standing(client, directory, max_staleness)
     votes, raters = store.log(client, archive)
-    by = Circumstances(
-        salt=salt,
-        freshness=Freshness(versions=lineage(policies, state.live, max_staleness), since=since),
-        raters=events.rater_states(raters),
-        weights=trust.weights,
-        unknown=trust.unknown,
-        fastest_s=trust.fastest_s,
-    )
-    entries = itertools.chain((vote.entry for vote in votes), (event.entry for event in raters))
-    last_event = max(entries, key=events.position, default=_BEFORE_ALL)
+    if until is not None:
+        votes = events.up_to(votes, until)
+    by = _circumstances(trust, salt, freshness, raters)
+    last_event = until or _newest(votes, raters)
     prompts = store.prompts(client)
     completions = partial(store.completions, client, archive=archive)
     comparisons = partial(store.comparisons, client, archive=archive)
@@ -104,12 +96,40 @@ def cut_snapshot(
             created=now(),
             last_event=last_event,
             dropped=selection.dropped,
-            live_version=state.live,
+            live_version=live,
             base_sha256=base_sha256,
             tokenizer_sha256=tokenizer_sha256,
             caps=selection.caps,
             votes=examples.outcomes(selection),
         )
+
+
+def _standing(client: redis.Redis, directory: Path, ancestors: int) -> tuple[int, Freshness]:
+    """The live version, and what is fresh to it. Raises UsageError if there is none, or if its snapshot is gone."""
+    state = registry.state(client)
+    if state is None:
+        raise UsageError("There is no policy yet: start the stack with `plumbline up` first.")
+    policies = {policy.version: policy for policy in registry.policies(client)}
+    live = policies[state.live]
+    since = snapshot.read_manifest(directory / live.snapshot).last_event if live.snapshot else _BEFORE_ALL
+    return state.live, Freshness(versions=lineage(policies, state.live, ancestors), since=since)
+
+
+def _circumstances(trust: Trust, salt: bytes, freshness: Freshness, raters: Iterable[LoggedRater]) -> Circumstances:
+    return Circumstances(
+        salt=salt,
+        freshness=freshness,
+        raters=events.rater_states(raters),
+        weights=trust.weights,
+        unknown=trust.unknown,
+        fastest_s=trust.fastest_s,
+    )
+
+
+def _newest(votes: Iterable[LoggedVote], raters: Iterable[LoggedRater]) -> str:
+    """The last entry of the log."""
+    entries = itertools.chain((vote.entry for vote in votes), (event.entry for event in raters))
+    return max(entries, key=events.position, default=_BEFORE_ALL)
 
 
 def _prepare(archive: Archive) -> None:

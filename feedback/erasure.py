@@ -22,6 +22,7 @@ import redis
 import redis.asyncio
 
 from core import keys, registry
+from core.access import tenant_of
 from core.errors import InvalidRequest, NotFound, UsageError
 from core.records import Erasure, ErasureState, now
 from core.redis import lua, script
@@ -51,7 +52,7 @@ async def request(client: redis.asyncio.Redis, rater: str) -> Erasure:
         raise InvalidRequest("Nobody is named: say whom to erase.")
     with scripts.unavailable_when_away():
         job = f"er_{hashed_rater(await deployment_salt_async(client), rater)[:32]}"
-        asked = Erasure(id=job, state=ErasureState.QUEUED, requested=now())
+        asked = Erasure(id=job, state=ErasureState.QUEUED, tenant=tenant_of(rater), requested=now())
         ask = client.register_script(lua(_LUA / "erase_request.lua"))
         held = await ask(keys=[keys.erasure(job), keys.ERASURES], args=[job, asked.to_json(), rater])
     return Erasure.model_validate_json(held)
@@ -65,8 +66,12 @@ async def find(client: redis.asyncio.Redis, job: str) -> Erasure:
     with scripts.unavailable_when_away():
         held = await client.hget(keys.erasure(job), "record")
     if held is None:
-        raise NotFound("There is no such erasure.", code="erasure_not_found")
+        raise unknown()
     return Erasure.model_validate_json(held)
+
+
+def unknown() -> NotFound:
+    return NotFound("There is no such erasure.", code="erasure_not_found")
 
 
 # --- doing --------------------------------------------------------------------------------------------------------

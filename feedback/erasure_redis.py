@@ -7,6 +7,7 @@ So it is done even if no entry is theirs any more. It needs the stream's memory 
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -38,6 +39,7 @@ def erase(client: redis.Redis, traces: Traces) -> dict[str, int]:
         "prompts": rewrite(client, keys.PROMPTS, lambda fields: _is_prompt(traces, fields)),
         "idempotency_keys": _forget_idempotency(client, traces.votes),
         "tasks": task_store.forget(client, traces.rater),
+        "kept_conversations": _forget_conversations(client, traces.rater),
     }
     for names in log.batches(voted):
         _forget_votes(client, names, traces)
@@ -46,7 +48,7 @@ def erase(client: redis.Redis, traces: Traces) -> dict[str, int]:
         for identifier in ids:
             pipeline.hdel(keys.FEEDBACK_INDEX + hashlib.sha1(identifier.encode()).hexdigest()[:3], identifier)
         pipeline.execute()
-    client.unlink(keys.rater(traces.rater), keys.task_rater(traces.rater))
+    client.unlink(keys.rater(traces.rater), keys.task_rater(traces.rater), keys.visitor_votes(traces.rater))
     client.srem(keys.QUARANTINED, traces.rater)
     client.hdel(keys.TRUST_RATERS, traces.rater)
     return counts
@@ -99,6 +101,14 @@ def _names(targets: Iterable[str]) -> list[str]:
 
 def _unlink(client: redis.Redis, names: Iterable[str]) -> int:
     return sum(int(client.unlink(*batch)) for batch in log.batches(names))
+
+
+def _forget_conversations(client: redis.Redis, rater: str) -> int:
+    """What the page keeps for the rater: found by name, also those that the list does not hold any more."""
+    of_theirs = re.compile(re.escape(keys.conversation_prefix(rater)) + "[^:]+", re.DOTALL)
+    names = client.scan_iter(match=keys.conversation("*", "*"), count=log.CHUNK)
+    client.unlink(keys.conversations(rater))
+    return _unlink(client, (name for name in names if of_theirs.fullmatch(name)))
 
 
 def _forget_votes(client: redis.Redis, names: Iterable[str], traces: Traces) -> None:

@@ -66,6 +66,8 @@ class Ballot:
     rater_kind: RaterKind = "human"
     source: Source = "api"
     occurred_at: float | None = None
+    on_own: bool = False
+    """The rater may vote only on answers that they asked for themselves: a visitor of the page."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,7 +192,7 @@ def _wrong(param: str, message: str) -> InvalidRequest:
 def digest(ballot: Ballot) -> str:
     """Says whether two requests under one idempotency key are the same; a minted id is not part of it."""
     said = replace(ballot, id=ballot.id if ballot.own_id else "")
-    fields = [getattr(said, name) for name in said.__slots__ if name != "target"]
+    fields = [getattr(said, name) for name in said.__slots__ if name not in ("target", "on_own")]
     return hashlib.sha256(json.dumps([said.target.model_dump(), *fields]).encode()).hexdigest()
 
 
@@ -263,6 +265,15 @@ def standing(votes: Iterable[LoggedVote]) -> tuple[list[LoggedVote], int]:
             superseded.add(vote.feedback.supersedes)
     active = [vote for id_, vote in newest.items() if id_ not in superseded and not vote.feedback.withdrawn]
     return active, len(superseded & newest.keys())
+
+
+def up_to(votes: Iterable[LoggedVote], boundary: str) -> list[LoggedVote]:
+    """The votes that were given up to a position of the log, but for those that were superseded later; with their
+    later revisions, so that what was withdrawn stays so."""
+    every = list(votes)
+    given = {vote.feedback.id for vote in every if not after(vote.entry, boundary)}
+    gone = {vote.feedback.supersedes for vote in every if vote.feedback.id not in given}
+    return [vote for vote in every if vote.feedback.id in given - gone]
 
 
 def rater_states(events: Iterable[LoggedRater]) -> dict[str, RaterState]:

@@ -30,10 +30,8 @@ import redis
 
 from core.errors import UsageError
 from core.records import Feedback, Fold, RaterEvent
-from core.redis import connect
-from core.settings import settings
+from feedback import child, snapshot
 from feedback import log as one_log
-from feedback import snapshot
 from feedback.archive import Archive, Entry
 from feedback.events import after
 from feedback.rows import TABLES, DemonstrationRow, PairRow, ThumbRow, VoteRow, lines
@@ -42,8 +40,6 @@ Format = Literal["trl-preference", "trl-kto", "trl-sft", "openai-dpo", "raw", "e
 FORMATS: tuple[Format, ...] = get_args(Format)
 FOLDS: tuple[Fold, ...] = get_args(Fold)
 Line = dict[str, Any]
-REFUSED, REDIS_AWAY = 2, 3
-"""Exit statuses of `main`; of the first, standard error has the sentence."""
 _LOOK_AGAIN = 1000
 """Lines between two looks whether somebody in the snapshot was erased meanwhile."""
 
@@ -192,18 +188,12 @@ def main() -> int:
     parser.add_argument("format", choices=FORMATS)
     parser.add_argument("--fold", choices=FOLDS)
     given = parser.parse_args()
-    try:
-        with connect(settings().redis_url) as client:
-            log = one_log.entries(client, Archive(settings().artifacts))
-            export(given.directory, given.format, None, folds=[given.fold] if given.fold else FOLDS, log=log)
-            sys.stdout.flush()
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
-    except redis.RedisError as error:
-        print(type(error).__name__, file=sys.stderr)
-        return REDIS_AWAY
-    return 0
+    folds = [given.fold] if given.fold else FOLDS
+
+    def write(client: redis.Redis, archive: Archive) -> None:
+        export(given.directory, given.format, None, folds=folds, log=one_log.entries(client, archive))
+
+    return child.run(write)
 
 
 if __name__ == "__main__":

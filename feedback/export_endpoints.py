@@ -22,12 +22,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
+from core.access import LOOK_AT_TRAINING
 from core.errors import ApiError, InvalidRequest, Unavailable, UsageError
 from core.http import CLIENT_CLOSED, ERRORS, until_disconnect
 from core.records import Fold, SnapshotManifest, policy_name
 from core.settings import Settings
 from feedback import snapshots
-from feedback.export import REDIS_AWAY, Format
+from feedback.child import REDIS_AWAY
+from feedback.export import Format
 
 _CHUNK = 1 << 16
 
@@ -101,7 +103,7 @@ _LINES: dict[str, Any] = {
 
 
 def routes(settings: Settings, redis_url: str) -> APIRouter:
-    router = APIRouter(responses=ERRORS)
+    router = APIRouter(responses=ERRORS, dependencies=[LOOK_AT_TRAINING])
     parent = settings.artifacts / "snapshots"
     environment = os.environ | settings.environment() | {"REDIS_URL": redis_url}
 

@@ -6,6 +6,7 @@ are one, `not_used`, and among these are such as any honest rater may meet.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from core.records import Feedback, PolicyState, policy_name
 from feedback.eligibility import KINDS, Unusable
@@ -37,7 +38,8 @@ WORDS: dict[str, str | None] = {
 """Of each `Reason`. None: to raters it is `NOT_USED`, without more."""
 NOT_USED = "not_used"
 WAITING = "waiting for the next round"
-_RELEASED = (PolicyState.LIVE, PolicyState.PREVIOUS, PolicyState.RETIRED, PolicyState.ROLLED_BACK)
+_RELEASED = tuple(set(PolicyState) - {PolicyState.CANDIDATE, PolicyState.REJECTED})
+"""Met at least a part of the users."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +54,25 @@ class Use:
 def shown(reason: str | None) -> str | None:
     """A reason as raters may know it. One that this version does not know is kept back."""
     return reason if reason is None or _words(reason) else NOT_USED
+
+
+State = Literal["waiting", "used", "set_aside", "withdrawn"]
+
+
+def state_of(feedback: Feedback, uses: Sequence[Use]) -> State:
+    """In a word what `in_words` says of a vote that no newer one replaced."""
+    if feedback.withdrawn:
+        return "withdrawn"
+    if _used(uses):
+        return "used"
+    if feedback.kind not in KINDS or (uses and uses[0].outcome.used_as is None):
+        return "set_aside"
+    return "waiting"
+
+
+def released_in(uses: Sequence[Use]) -> list[int]:
+    """The released policy versions that were trained on snapshots in which it gave a row, lowest first."""
+    return sorted({version for use in uses if use.outcome.used_as for version, it in use.versions if it in _RELEASED})
 
 
 def in_words(feedback: Feedback, uses: Sequence[Use], *, superseded: bool) -> str:

@@ -69,8 +69,10 @@ def stream(client: redis.Redis, *, after: str, until: str = "+", count: int | No
 def records(
     client: redis.Redis, table: RecordTable, ids: Iterable[str], archive: Archive | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Id and JSON of each record that the archive or Redis still holds. What is archived never changes again."""
-    for chunk in batches(ids):
+    """Id and JSON of each record that the archive or Redis still holds, but for deleted ones. What is archived never
+    changes again."""
+    for batch in batches(ids):
+        chunk = _standing(client, batch)
         archived = dict(archive.records(table, chunk)) if archive is not None else {}
         yield from archived.items()
         rest = [identifier for identifier in chunk if identifier not in archived]
@@ -80,6 +82,12 @@ def records(
         for identifier, record in zip(rest, pipeline.execute(), strict=True):
             if record is not None:
                 yield identifier, record
+
+
+def _standing(client: redis.Redis, ids: list[str]) -> list[str]:
+    """Those that nobody deleted: the archive may still hold them for a moment (feedback/deletion.py)."""
+    deleted = cast(list[int], client.smismember(keys.DELETED, ids))
+    return [identifier for identifier, is_deleted in zip(ids, deleted, strict=True) if not is_deleted]
 
 
 def _next(client: redis.Redis, seen: str) -> tuple[list[Entry], str]:

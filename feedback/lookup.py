@@ -14,6 +14,7 @@ from typing import Any, Literal
 import redis.asyncio
 
 from core import keys
+from core.access import DEPLOYMENT, tenant_of
 from core.errors import Gone, InvalidRequest, NotFound
 from core.records import Feedback, Kind
 from feedback import scripts
@@ -42,8 +43,10 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
-    """Which votes: each filter that is given must match. `after` is the id of the vote to go on from."""
+    """Which votes: each filter that is given must match. `after` is the id of the vote to go on from. Names as stored
+    (core/access.py)."""
 
+    tenant: str = DEPLOYMENT
     target: str | None = None
     policy_version: int | None = None
     kind: Kind | None = None
@@ -55,7 +58,8 @@ class Query:
     def matches(self, view: View) -> bool:
         said = view.feedback
         return (
-            self.target in (None, said.target.id)
+            tenant_of(said.id) == self.tenant
+            and self.target in (None, said.target.id)
             and (self.policy_version is None or (view.revealed and self.policy_version in said.policy_versions))
             and self.kind in (None, said.kind)
             and self.status in (None, view.status)
@@ -85,13 +89,18 @@ async def find(
     """
     answer = await scripts.run(client, Call(name="read", args=[feedback_id, history]))
     if not answer:
-        raise NotFound("There is no such feedback.", code="feedback_not_found")
+        raise unknown()
     newest, events, earlier = answer
     if newest[0] and (not earlier or archive is None):
         return Found(view=scripts.view(newest), history=[Feedback.model_validate_json(event) for event in events])
     if archive is None:
         raise archived()
     return await asyncio.to_thread(_from_archive, archive, newest, events, earlier, history)
+
+
+def unknown() -> NotFound:
+    """The refusal of what is not there, or not the caller's."""
+    return NotFound("There is no such feedback.", code="feedback_not_found")
 
 
 def archived() -> Gone:
@@ -117,7 +126,7 @@ def _from_archive(archive: Archive, newest: Sequence[Any], events: Sequence[str]
 def _entry(archive: Archive, position: str) -> Entry:
     entry = archive.entry(position)
     if entry is None:
-        raise NotFound("There is no such feedback.", code="feedback_not_found")
+        raise unknown()
     return entry
 
 

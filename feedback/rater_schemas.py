@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.access import Caller
 from core.records import RaterEvent, RaterReport, SharedHabit, TrustReport
 from core.records import Share as MeasuredShare
+from core.text import Text
 from feedback.rater_lookup import RaterHistory, RaterPage, RaterView
 from feedback.rater_review import MAX_REASON, Reviewed
-from feedback.schemas import Id, Text
+from feedback.schemas import Id
 
 State = Literal["active", "quarantined"]
 
@@ -170,10 +172,10 @@ def rater_object(it: RaterView) -> RaterObject:
     return RaterObject(id=it.rater, state=_state(it.quarantined), review=_review(it.review), report=_report(it.report))
 
 
-def rater_detail(it: RaterHistory) -> RaterDetail:
+def rater_detail(it: RaterHistory, caller: Caller) -> RaterDetail:
     shown = rater_object(it.view)
     return RaterDetail(
-        id=shown.id,
+        id=caller.shown(shown.id),
         state=shown.state,
         review=shown.review,
         report=shown.report,

@@ -35,6 +35,9 @@ class Receipt(BaseModel):
     id: str
     """Of the completion or comparison."""
     rater: str
+    """As stored (core/access.py)."""
+    key: str = ""
+    """Of the API key that it was asked for with, whose tenant and limits it has; empty if there were no keys."""
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)]
     expires: int
     """Unix seconds on the API's clock; from then on the token is refused."""
@@ -80,7 +83,14 @@ class KeyRing(BaseModel):
 
 
 def issue(
-    ring: KeyRing, *, target: Target, rater: str, kinds: Sequence[Kind], expires_in: int, now: float
+    ring: KeyRing,
+    *,
+    target: Target,
+    rater: str,
+    kinds: Sequence[Kind],
+    expires_in: int,
+    now: float,
+    key_id: str = "",
 ) -> tuple[str, Receipt]:
     """A token for one rater's feedback of these kinds on one target, and what it says.
 
@@ -89,9 +99,10 @@ def issue(
     """
     if not 1 <= expires_in <= MAX_LIFE_S:
         raise ValueError(f"a receipt lives for 1 to {MAX_LIFE_S} seconds, not {expires_in}")
-    receipt = Receipt(type=target.type, id=target.id, rater=rater, kinds=tuple(kinds), expires=int(now) + expires_in)
+    until = int(now) + expires_in
+    receipt = Receipt(type=target.type, id=target.id, rater=rater, key=key_id, kinds=tuple(kinds), expires=until)
     key = ring.keys[0]
-    signed = f"{_VERSION}.{key.id}.{_base64url(receipt.model_dump_json().encode())}"
+    signed = f"{_VERSION}.{key.id}.{_base64url(receipt.model_dump_json(exclude_defaults=True).encode())}"
     return f"{signed}.{_mac(key, signed)}", receipt
 
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -23,8 +22,10 @@ from pydantic import (
 from pydantic.json_schema import WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from core.access import Caller
 from core.http import ErrorDetail
 from core.records import SIDES, Feedback, Kind, RaterEvent, RaterKind, Source, Value, policy_name
+from core.text import Text, encodable
 from feedback import events, fate
 from feedback.fate import Use
 from feedback.lookup import Found, Page, Status
@@ -34,22 +35,13 @@ MAX_BATCH = 1000
 _NO_VALUE = 'A value is a whole number, a text, or groups of sides like [["b"], ["a", "c"]].'
 
 
-def _encodable(text: str) -> str:
-    """JSON can spell half a surrogate pair, which no store can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("it is not valid Unicode") from None
-    return text
-
-
 def _one_message(value: Any, inner: Callable[[Any], Value]) -> Value:
     """A value of no fitting type is one error of the field, not one of each member of the union."""
     try:
         found = inner(value)
     except ValidationError:
         raise PydanticCustomError("value", _NO_VALUE) from None
-    _encodable(json.dumps(found, ensure_ascii=False))
+    encodable(json.dumps(found, ensure_ascii=False))
     return found
 
 
@@ -60,7 +52,6 @@ def _in_letters(value: Any) -> Any:
     raise PydanticCustomError("time", "A time is written as in RFC 3339, 2026-11-21T13:00:00Z.")
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
 Time = Annotated[AwareDatetime, BeforeValidator(_in_letters)]
 Id = Annotated[Text, Field(min_length=1, max_length=256)]
 """As long as a chat may name its person, so that whoever chats can vote, say no and be erased."""
@@ -268,16 +259,16 @@ class ConsentObject(_Body):
 # --- from records -------------------------------------------------------------------------------------------------
 
 
-def feedback_object(view: View) -> FeedbackObject:
+def feedback_object(view: View, caller: Caller) -> FeedbackObject:
     """The vote as it is now; a comparison's carries the reveal as soon as there is one."""
-    return FeedbackObject(**_fields(view))
+    return FeedbackObject(**_fields(view, caller))
 
 
-def feedback_detail(found: Found, uses: Sequence[Use] | None) -> FeedbackDetail:
+def feedback_detail(found: Found, uses: Sequence[Use] | None, caller: Caller) -> FeedbackDetail:
     """Args: `uses`: see `Lineage.uses`."""
     view = found.view
     return FeedbackDetail(
-        **_fields(view),
+        **_fields(view, caller),
         history=[_revision(feedback) for feedback in found.history],
         used_in=None if uses is None else [it for use in uses for it in _used_in(use)],
         outcome=None if uses is None else fate.in_words(view.feedback, uses, superseded=view.superseded),
@@ -291,12 +282,14 @@ def _used_in(use: Use) -> list[UsedIn]:
     return [UsedIn(snapshot=use.snapshot, policy_version=name, **became) for name in names or [None]]
 
 
-def _fields(view: View) -> dict[str, Any]:
+def _fields(view: View, caller: Caller) -> dict[str, Any]:
     said = view.feedback
     names = [policy_name(version) for version in said.policy_versions] if view.revealed else []
     target = TargetBody(type=said.target.type, id=said.target.id, choice_index=said.target.choice_index)
-    same = said.model_dump(include={"id", "kind", "supersedes", "source", *_REVISED})
+    same = said.model_dump(include={"kind", "source", *_REVISED})
     return same | {
+        "id": caller.shown(said.id),
+        "supersedes": None if said.supersedes is None else caller.shown(said.supersedes),
         "target": target,
         "status": view.status,
         "trainable": said.train,
@@ -314,9 +307,10 @@ def _revision(feedback: Feedback) -> Revision:
     return Revision(**feedback.model_dump(include=set(_REVISED)), created_at=_time(feedback.created_at))
 
 
-def feedback_list(page: Page) -> FeedbackList:
-    data = [feedback_object(view) for view in page.views]
-    return FeedbackList(data=data, first_id=data[0].id if data else None, last_id=page.last, has_more=page.more)
+def feedback_list(page: Page, caller: Caller) -> FeedbackList:
+    data = [feedback_object(view, caller) for view in page.views]
+    last = None if page.last is None else caller.shown(page.last)
+    return FeedbackList(data=data, first_id=data[0].id if data else None, last_id=last, has_more=page.more)
 
 
 def consent_object(rater: str, event: RaterEvent | None) -> ConsentObject:

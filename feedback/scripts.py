@@ -14,15 +14,12 @@ from typing import Any, Literal
 import redis.asyncio
 from redis import exceptions
 
-from core import keys
+from core import keys, trips
 from core.errors import Unavailable
 from core.records import Feedback
 from core.redis import lua
 
 TIMEOUT_S = 2.0
-_TRIPS = 4
-MAX_TOGETHER = 100
-"""Calls that share a round trip: Redis serves nobody else meanwhile."""
 RETRY_WINDOW_S = 60
 """How long a call finds its own traces, should the Redis client have sent it twice."""
 _LUA = Path(__file__).parent / "lua"
@@ -77,79 +74,25 @@ async def run(client: redis.asyncio.Redis, call: Call) -> list[Any]:
     """Raises Unavailable: Redis is away, full or read-only, or did not answer in time."""
     with unavailable_when_away():
         async with asyncio.timeout(TIMEOUT_S):
-            return list(await _trips(client).send(call))
+            return list(await _trips(client).send(_prepared(client, call)))
 
 
 async def run_all(client: redis.asyncio.Redis, calls: Sequence[Call]) -> list[list[Any] | Exception]:
     """All calls in one round trip and one fsync, in order; each has its own answer or its own Redis error."""
     with unavailable_when_away():
-        async with asyncio.timeout(TIMEOUT_S), client.pipeline(transaction=False) as pipeline:
-            for call in calls:
-                await _send(client, pipeline, call)
-            return list(await pipeline.execute(raise_on_error=False))
-
-
-class _Trips:
-    """Round trips to Redis, a few at a time: a call that finds all under way waits, and shares the next one to leave.
-
-    Under load that is one fsync and little work for dozens of votes, while others are read and answered; without load a
-    call goes at once.
-    """
-
-    def __init__(self, client: redis.asyncio.Redis) -> None:
-        self._client = client
-        self._under_way = 0
-        self._waiting: list[tuple[Call, asyncio.Future[list[Any]]]] = []
-        self._shared: set[asyncio.Task[None]] = set()
-        """Kept, because the event loop itself would not."""
-
-    async def send(self, call: Call) -> list[Any]:
-        if self._under_way >= _TRIPS:
-            answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-            self._waiting.append((call, answer))
-            return await answer
-        self._under_way += 1
-        try:
-            return list(await _send(self._client, self._client, call))
-        finally:
-            self._depart()
-
-    def _depart(self) -> None:
-        """In place of a trip that is over, the next, if anybody still waits for it."""
-        waiting = [entry for entry in self._waiting if not entry[1].done()]
-        together, self._waiting = waiting[:MAX_TOGETHER], waiting[MAX_TOGETHER:]
-        if not together:
-            self._under_way -= 1
-            return
-        trip = asyncio.get_running_loop().create_task(self._share(together))
-        self._shared.add(trip)
-        trip.add_done_callback(self._shared.discard)
-
-    async def _share(self, together: Sequence[tuple[Call, asyncio.Future[list[Any]]]]) -> None:
-        answers: Sequence[list[Any] | Exception]
-        try:
-            answers = await run_all(self._client, [call for call, _ in together])
-        except Exception as error:  # it is every caller's
-            answers = [error] * len(together)
-        finally:
-            self._depart()
-        for (_, waiting), answer in zip(together, answers, strict=True):
-            if waiting.done():  # its caller gave up
-                continue
-            if isinstance(answer, Exception):
-                waiting.set_exception(answer)
-            else:
-                waiting.set_result(answer)
+        async with asyncio.timeout(TIMEOUT_S):
+            return await trips.send_all(client, [_prepared(client, call) for call in calls])
 
 
 @functools.lru_cache(maxsize=64)
-def _trips(client: redis.asyncio.Redis) -> _Trips:
-    return _Trips(client)
+def _trips(client: redis.asyncio.Redis) -> trips.Trips:
+    return trips.Trips(client)
 
 
-def _send(client: redis.asyncio.Redis, to: Any, call: Call) -> Any:
-    args = [keys.FEEDBACK_INDEX, keys.comparison(""), *call.args]
-    return _script(client, call.name)(keys=[keys.FEEDBACK, *call.keys], args=args, client=to)
+def _prepared(client: redis.asyncio.Redis, call: Call) -> trips.Call:
+    """With what all scripts are given."""
+    names, args = [keys.FEEDBACK, *call.keys], [keys.FEEDBACK_INDEX, keys.comparison(""), *call.args]
+    return trips.Call(script=_script(client, call.name), keys=names, args=args)
 
 
 @functools.lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 
 from core import keys
+from core.access import tenant_of
 from core.errors import AlreadyDecided, ApiError, InvalidRequest, NotFinished, NotFound, PreconditionFailed
 from core.records import Feedback, Message, RaterEvent
 from feedback import essence, events, lookup, scripts
@@ -101,8 +102,15 @@ def _vote_call(ballot: Ballot, idempotency_key: str | None, window_s: int) -> Ca
             window_s,
             max(IDEMPOTENCY_S, window_s),
             keys.completion(""),
+            tenant_of(ballot.id),
+            *_own(ballot),
         ],
     )
+
+
+def _own(ballot: Ballot) -> list[str]:
+    """Of a visitor's vote: whose own the target must be, and where the visitor's votes are listed."""
+    return [ballot.rater, keys.visitor_votes(ballot.rater)] if ballot.on_own and ballot.rater else []
 
 
 def _said(ballot: Ballot) -> dict[str, Any]:
@@ -183,11 +191,11 @@ async def revise(
     call = keys.call(secrets.token_hex(16))
     for _ in range(_RACES):
         now = (await lookup.find(client, feedback_id, archive=archive)).view
+        new = change(now)  # first: it also says whose the vote is
         if revisions is not None and now.feedback.revision not in revisions:
             current = now.feedback.revision
             message = f'The feedback is at revision {current}: look again, then send `If-Match: "{current}"`.'
             raise PreconditionFailed(message, param="header.if-match")
-        new = change(now)
         if new is None:
             return now
         outcome, *rest = await scripts.run(client, _revise_call(call, now, new))

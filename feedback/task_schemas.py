@@ -8,8 +8,9 @@ from pydantic.json_schema import WithJsonSchema
 
 from core.http import ErrorDetail
 from core.records import TaskKind, TaskState, Value
+from core.text import Text
 from feedback import tasks
-from feedback.schemas import AnyValue, Comment, Id, Reasons, TargetBody, Text, Time
+from feedback.schemas import AnyValue, Comment, Id, Reasons, TargetBody, Time
 from feedback.task_lookup import Standing
 from feedback.task_store import Leased
 

@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 
 from core import keys
+from core.access import DEPLOYMENT
 from core.errors import AlreadyDecided, ApiError, NotFound, Unavailable
 from core.records import Comparison, CompletionRecord, RaterTask, now
 from core.redis import lua
@@ -86,7 +87,7 @@ async def _add(
 
 
 def _refused(task: RaterTask, sides: list[CompletionRecord], *, now: float, window_s: int) -> ApiError | None:
-    if not sides:
+    if not sides or any(side.tenant != DEPLOYMENT for side in sides):
         return _no_target(task)
     try:
         tasks.check(task, sides, now=now, window_s=window_s)

@@ -97,11 +97,6 @@ def build_base_model(
     return record
 
 
-def read_record(model_dir: Path) -> BaseRecord:
-    """The record beside the weights."""
-    return BaseRecord.model_validate_json((model_dir / RECORD_NAME).read_text(encoding="utf-8"))
-
-
 def _publish(trained: "Pretrained", record: BaseRecord, out_dir: Path) -> None:
     """Write beside the target, force it to the disk, then rename: a crash leaves no half model under the name."""
     from transformers.utils.logging import disable_progress_bar

@@ -142,7 +142,7 @@ async def _story(stack: RunningStack, config: DemoConfig, shown: Display, second
         patient,
         # No retries: a chat that a retry would have saved counts as failed.
         patient.copy(max_retries=0) as strict,
-        http_client(stack.api_url, connections=config.raters.concurrency) as http,
+        http_client(stack.api_url, connections=config.raters.concurrency + config.release.voting) as http,
     ):
         chats = Chats(client=strict, max_tokens=config.chats.max_tokens)
         shown.status = lambda: _status(chats)

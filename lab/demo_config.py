@@ -9,6 +9,7 @@ from lab.arena import ArenaConfig
 from lab.base_config import DEMO_FILE
 from lab.chats import ChatsConfig
 from lab.raters import RatersConfig
+from lab.release import ReleaseConfig
 
 
 class DemoConfig(BaseModel):
@@ -32,6 +33,7 @@ class DemoConfig(BaseModel):
     """Longest wait between the registry's new version and somebody's first token of it."""
     chats: ChatsConfig
     raters: RatersConfig
+    release: ReleaseConfig
     arena: ArenaConfig
 
 

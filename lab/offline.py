@@ -5,7 +5,7 @@ prompts about held-out slots at temperature 1, one sample each, against one samp
 """
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,40 +136,45 @@ def vote(
     seed: int,
     chats: int = 0,
     held_out: bool = False,
+    folds: Collection[Fold] = ("optimize",),
+    longer: float = 0.0,
 ) -> None:
     """Adds this many comparisons and thumbs on answers of one policy; pairs of equal answers are no votes.
 
-    All of them may train a policy: prompts are of the optimize fold, since the gold preference measures and no vote is
-    needed for a judge.
+    By default all of them may train a policy, since the gold preference measures and no vote is needed for a judge.
 
     Args:
         chats: on whose answers nobody voted; their prompts are there to be answered again.
-        held_out: about held-out slots instead, to test a reward model.
+        held_out: about held-out slots instead, of whatever fold, to test a reward model.
+        folds: of the prompts.
+        longer: share of the comparisons that the longer answer wins, whatever it says.
     """
     rng = random.Random(f"{seed}/{version}/{held_out}")
-    asked = _asked(rng, pairs + thumbs, held_out=held_out)
+    asked = _asked(rng, pairs + thumbs, held_out=held_out, folds=folds)
     first = bench.answers(adapter, asked, seed=rng.randrange(2**31))
     second = bench.answers(adapter, asked[:pairs], seed=rng.randrange(2**31))
     for a, b in zip(first[:pairs], second, strict=True):
         if a.text.completion != b.text.completion:
             likes = choice_probability(a.utility, b.utility, tau=raters.tau, error=raters.error)
+            if longer and rng.random() < longer and len(a.text.completion) != len(b.text.completion):
+                likes = float(len(a.text.completion) > len(b.text.completion))
             chosen, rejected = (a, b) if rng.random() < likes else (b, a)
             ballots.pairs.append(_pair(len(ballots.pairs), chosen, rejected, version))
             ballots.utilities.append((a.utility, b.utility))
     for answer in first[pairs:]:
         likes = choice_probability(answer.utility, raters.thumb_utility, tau=raters.tau, error=raters.error)
         ballots.thumbs.append(_thumb(len(ballots.thumbs), answer, up=rng.random() < likes, version=version))
-    for prompt in [*asked, *_asked(rng, chats, held_out=held_out)]:
+    for prompt in [*asked, *_asked(rng, chats, held_out=held_out, folds=folds)]:
         cluster, fold, text = _place(prompt)
         row = PromptRow(cluster=cluster, fold=fold, prompt=text, prompt_token_ids=bench.encoded(prompt))
         ballots.prompts[cluster] = row
 
 
-def _asked(rng: random.Random, count: int, *, held_out: bool) -> list[Prompt]:
+def _asked(rng: random.Random, count: int, *, held_out: bool, folds: Collection[Fold]) -> list[Prompt]:
     found: list[Prompt] = []
     while len(found) < count:
         drawn = sample_prompts(rng, count, held_out=held_out, distinct=False)
-        found += [prompt for prompt in drawn if held_out or _place(prompt)[1] == "optimize"]
+        found += [prompt for prompt in drawn if held_out or _place(prompt)[1] in folds]
     return found[:count]
 
 

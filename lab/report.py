@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.records import Verdict
+from core.releases import Ending
 from lab.arena import Estimate
 
 _NONE = "–"
@@ -35,21 +36,48 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ReleaseStep(Part):
+    """One entry of the audit trail: `ReleaseStep(what="release.advanced", after_s=61.0, reason="guardrails …")`."""
+
+    what: str
+    after_s: float
+    """Since the release opened."""
+    reason: str
+
+
+class ReleaseFigures(Part):
+    """How people decided on one version."""
+
+    id: str
+    against: int
+    """The version that was live."""
+    state: Ending
+    reason: str
+    seconds: float
+    raters: int
+    """Whose first vote counted."""
+    won: int
+    """Of the candidate, as `tied` and `lost`."""
+    tied: int
+    lost: int
+    log10_e: float
+    """Evidence that it is better; 1.3 promotes."""
+    steps: list[ReleaseStep]
+
+
 class RoundFigures(Part):
     """One row of the table. None: it was not measured, e.g. the win rate of a rejected version, which is not served."""
 
     version: int
     method: str
     votes: int
-    """New votes of this round that trained the reward model, ties included."""
-    votes_to_date: int
-    """All votes that trained it, or tested it."""
+    """Of all to date, those that trained the reward model or tested it, ties included."""
     policy_rows: int
     """Votes that trained the policy."""
     dropped: dict[str, int]
-    """New votes that gave the policy no preference pair, by reason."""
+    """Votes to date that gave the policy no preference pair, by reason."""
     thumbs: int
-    """New thumbs; they teach the reward model."""
+    """Of all to date, those that teach the reward model."""
     rm_accuracy: float | None
     """Of the reward model, on held-out votes."""
     rm_ceiling: float | None
@@ -61,6 +89,8 @@ class RoundFigures(Part):
     """Mean length of the version's answers."""
     gate: Verdict
     gate_reason: str
+    release: ReleaseFigures | None = None
+    """None if the gate held it back."""
     win_rate: float | None = None
     """Gold win rate over version 0; `win_rate_low` to `win_rate_high` is its 95 % interval."""
     win_rate_low: float | None = None
@@ -125,8 +155,9 @@ class Report(Part):
 
     @property
     def succeeded(self) -> bool:
-        """No chat failed, and the first round's policy was served. A later rejection is the gate at work."""
-        return self.failed == 0 and self.rounds[0].gate is Verdict.PASS
+        """No chat failed, and the first round's policy went live. A later refusal is gate and people at work."""
+        first = self.rounds[0].release
+        return self.failed == 0 and first is not None and first.state == "promoted"
 
 
 def win_fields(estimate: Estimate) -> dict[str, float]:
@@ -138,7 +169,14 @@ def render(report: Report, *, width: int) -> Group:
     """The table (in two halves on a narrow terminal), its reading, and the answers side by side."""
     columns = range(1, len(_HEADERS))
     halves = [columns] if width >= _FULL_WIDTH else [columns[:_HALF], columns[_HALF:]]
-    return Group(*(_rounds(report, half) for half in halves), Text(), *_notes(report), Text(), _examples(report))
+    return Group(
+        *(_rounds(report, half) for half in halves),
+        *_releases(report),
+        Text(),
+        *_notes(report),
+        Text(),
+        _examples(report),
+    )
 
 
 def _rounds(report: Report, columns: range) -> Table:
@@ -166,6 +204,24 @@ def _round_cells(row: RoundFigures) -> Iterator[RenderableType]:
     yield Text(f"{row.served}\n{row.failed}", style="red" if row.failed else "")
 
 
+def _releases(report: Report) -> Iterator[RenderableType]:
+    """A line for each step that a candidate made, as the audit trail has it."""
+    released = [(row.version, row.release) for row in report.rounds if row.release is not None]
+    if not released:
+        return
+    table = Table(title="How people released it", box=box.SIMPLE_HEAVY, padding=(0, 1, 0, 0), pad_edge=False)
+    for header in ("policy", "after", "step", "raters", "log10 E"):
+        table.add_column(header, justify="left" if header in ("policy", "step") else "right", no_wrap=True)
+    table.add_column("why", ratio=1, overflow="fold")
+    for version, release in released:
+        for step in release.steps:
+            is_last = step is release.steps[-1]
+            figures = (str(release.raters), f"{release.log10_e:.2f}") if is_last else ("", "")
+            row = [f"v{version}", f"{step.after_s:.0f} s", step.what.removeprefix("release."), *figures, step.reason]
+            table.add_row(*(Text(cell) for cell in row), end_section=is_last)
+    yield table
+
+
 def _control_cells(row: Control) -> Iterator[RenderableType]:
     yield "v0 again"
     yield from [""] * 5
@@ -184,7 +240,7 @@ def _notes(report: Report) -> Iterator[Text]:
     for row in report.rounds:
         teacher = "the reward model" if row.method == "ppo" else f"{row.policy_rows} of its votes"
         yield Text(
-            f"v{row.version}: {teacher} trained the policy; the reward model saw {row.votes_to_date} votes to date "
+            f"v{row.version}: {teacher} trained the policy; the reward model saw {row.votes} votes to date "
             "(a part of them only to test it)."
         )
     if report.v2_vs_v1 is not None:

@@ -1,10 +1,12 @@
-"""One round as the demo sees it: votes until the service starts a run, the run to its end, the first better answer.
+"""One round as the demo sees it: votes until the service starts a run, the run to its end, its candidate's release, the
+first better answer.
 
 Nothing is commanded here. Raters vote, the service does its work, and this module watches: the scheduler's hash and the
-run's hash in Redis, and the version that chats are answered by.
+run's hash in Redis, the release (lab/release.py), and the version that chats are answered by.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +20,12 @@ from core import keys, registry
 from core.errors import PlumblineError
 from core.records import PolicyVersion, Run, RunState, SnapshotManifest, Verdict
 from core.settings import Settings
+from lab import release
 from lab.chats import Chats
 from lab.demo_config import DemoConfig
 from lab.display import Display
 from lab.raters import Ballot, Raters
-from lab.report import RoundFigures
+from lab.report import ReleaseFigures, RoundFigures
 from training import runs
 
 _POLL_S = 0.25
@@ -60,27 +63,29 @@ def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 
 async def play_round(scene: Scene, number: int) -> RoundFigures:
-    """From the first vote to the first token of the new version, or to the gate's refusal.
+    """From the first vote to the end of the candidate's release, or to the gate's refusal.
 
     Raises:
         PlumblineError: the service did not start, finish or serve what it should have; says which and why.
     """
     served, failed = scene.chats.served, scene.chats.failed
-    before = _newest_manifest(scene.stack)
     ballot = Ballot()
     scene.display.say(f"Round {number}: raters compare answers and give thumbs", style="bold")
     with timed(scene.seconds, f"round {number} votes"):
         run = await _collect_votes(scene, number, ballot)
     with timed(scene.seconds, f"round {number} training"):
         run, policy = await _follow(scene, run.id)
-    wait = None
+    wait = released = None
     if run.verdict == Verdict.PASS:
-        with timed(scene.seconds, f"round {number} swap"):
+        with timed(scene.seconds, f"round {number} release"):
+            released = await _release(scene, policy)
+        if released.state == "promoted":
             wait = await _see_new_version(scene, run, policy)
     else:
         scene.display.say(f"The gate held {policy.name} back: {run.reason}", style="yellow")
-    return _figures(scene, run, policy, ballot, before).model_copy(
+    return _figures(scene, run, policy, ballot).model_copy(
         update={
+            "release": released,
             "vote_to_first_token_s": wait,
             "served": scene.chats.served - served,
             "failed": scene.chats.failed - failed,
@@ -91,7 +96,8 @@ async def play_round(scene: Scene, number: int) -> RoundFigures:
 async def _collect_votes(scene: Scene, number: int, ballot: Ballot) -> Run:
     """Raters vote until the service has started a run; the run is returned."""
     client, needed = scene.stack.redis, scene.stack.settings.min_votes
-    known = {run.id for run in runs.all_runs(client)}
+    # Not those under way: as soon as a release has ended, enough votes may be there for the next round.
+    known = {run.id for run in runs.all_runs(client) if run.state not in runs.ACTIVE}
     deadline = time.monotonic() + scene.config.votes_timeout_s
     stop = asyncio.Event()
     voting = asyncio.create_task(scene.raters.vote_until(stop, ballot))
@@ -152,6 +158,18 @@ def _bar(stage: str) -> str:
     return f"training: {stage or 'waiting for a worker'}"
 
 
+async def _release(scene: Scene, policy: PolicyVersion) -> ReleaseFigures:
+    return await release.follow(
+        scene.stack.redis,
+        f"rel_{policy.version}",
+        chats=scene.chats,
+        raters=scene.raters,
+        display=scene.display,
+        config=scene.config.release,
+        rng=random.Random(scene.config.seed + policy.version),
+    )
+
+
 async def _see_new_version(scene: Scene, run: Run, policy: PolicyVersion) -> float:
     """Wait until somebody in the background traffic has read a token of `policy`; seconds since the last vote of its
     snapshot."""
@@ -170,22 +188,18 @@ async def _see_new_version(scene: Scene, run: Run, policy: PolicyVersion) -> flo
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-def _figures(
-    scene: Scene, run: Run, policy: PolicyVersion, ballot: Ballot, before: SnapshotManifest | None
-) -> RoundFigures:
-    """What the service itself measured. A snapshot holds all votes to date; a round's own are the difference."""
+def _figures(scene: Scene, run: Run, policy: PolicyVersion, ballot: Ballot) -> RoundFigures:
+    """What the service itself measured, on all votes to date. What is new is not their difference to the round before:
+    a bound on raters may leave out votes that an earlier snapshot held."""
     manifest, gate = _manifest(scene.stack, run.snapshot), policy.gate
     assert gate is not None, "only version 0 has no gate report"
-    dropped = before.dropped if before else {}
-    new_drops = {reason: count - dropped.get(reason, 0) for reason, count in manifest.dropped.items()}
     return RoundFigures(
         version=policy.version,
         method=run.method,
-        votes=manifest.rows - (before.rows if before else 0),
-        votes_to_date=manifest.rows,
+        votes=manifest.rows,
         policy_rows=manifest.policy_rows if run.method == "dpo" else 0,  # PPO's policy sees prompts only
-        dropped={reason: count for reason, count in new_drops.items() if count > 0},
-        thumbs=manifest.thumbs - (before.thumbs if before else 0),
+        dropped=manifest.dropped,
+        thumbs=manifest.thumbs,
         rm_accuracy=_reward_accuracy(scene.stack, run),
         rm_ceiling=ballot.ceiling(scene.config.raters),
         kl_parent=gate.metrics.get("kl_to_parent"),
@@ -205,12 +219,6 @@ class _RewardCard(BaseModel):
 def _reward_accuracy(stack: RunningStack, run: Run) -> float | None:
     path = stack.settings.artifacts / "runs" / run.id / "reward" / "reward.json"
     return _RewardCard.model_validate_json(path.read_text(encoding="utf-8")).test_accuracy
-
-
-def _newest_manifest(stack: RunningStack) -> SnapshotManifest | None:
-    """Of the last run before this round, if there was one."""
-    earlier = runs.all_runs(stack.redis)
-    return _manifest(stack, earlier[-1].snapshot) if earlier else None
 
 
 def _manifest(stack: RunningStack, snapshot: str) -> SnapshotManifest:

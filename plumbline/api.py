@@ -8,33 +8,51 @@ child processes orphaned (vllm notes, section 1).
 import asyncio
 import contextlib
 import logging
-import os
+import math
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Metric, generate_latest
 from prometheus_client.registry import Collector
 
 import feedback.app
 import serving.app
 import web
-from core import http
+from core import http, logs, sessions, tracing
+from core.access import LOOK
 from core.errors import UsageError
-from core.redis import connect
+from core.exposure import is_loopback
+from core.key_table import Doorkeeper, KeyTable
+from core.quotas import Quotas
+from core.redis import connect, connect_async
+from core.secret import secret
 from core.settings import Settings, settings
+from core.visitors import Visitors
 from feedback.archive import Archive
-from plumbline import gauges, openapi
+from plumbline import (
+    figure_endpoints,
+    gauges,
+    key_checks,
+    key_endpoints,
+    openapi,
+    page_sessions,
+    policy_endpoints,
+    run_endpoints,
+    run_log_endpoints,
+)
+from plumbline.page import Page
 from plumbline.ports import listening_socket
+from serving import sample_endpoints
+from serving.protocol import Engine
 
 log = logging.getLogger("plumbline.api")
-_DRAIN_S = 30
-_PAGE_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 
 
 class _Server(uvicorn.Server):
@@ -48,18 +66,43 @@ class _Server(uvicorn.Server):
 class Api:
     """Both listeners and what stands behind them."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, *, build_engine: Callable[[Settings, Path], Engine] | None = None) -> None:
         self.config = config
         self.draining = False
         self._redis = connect(config.redis_url)
+        self._keys_redis = connect_async(config.redis_url)
+        hashing = secret(config)
+        self.keys = KeyTable(self._keys_redis, hashing, config.directory / "api-keys.json")
+        self.quotas = Quotas(self._keys_redis)
         self._archive = Archive(config.artifacts)
         self.public, self.admin = openapi.applications()
         http.install(self.public, max_body_bytes=config.max_body_bytes, cors_origins=config.vote_origins)
         http.install(self.admin, max_body_bytes=config.max_body_bytes)
-        self.serving = serving.app.attach(self.public, config, config.redis_url)
-        self.feedback = feedback.app.attach(self.public, config.redis_url, config, admin=self.admin)
+        self.public.state.keeper = Doorkeeper(keys=self.keys, exposed=not is_loopback(config.host))
+        self.admin.state.keeper = Doorkeeper(keys=self.keys, exposed=not is_loopback(config.admin_host))
+        self.serving = serving.app.attach(
+            self.public, config, config.redis_url, build_engine=build_engine, quotas=self.quotas
+        )
+        self.feedback = feedback.app.attach(self.public, config.redis_url, config, admin=self.admin, quotas=self.quotas)
+        self.admin.include_router(policy_endpoints.routes(self._redis, config))
+        self.admin.include_router(run_endpoints.routes(self._redis, config))
+        self.admin.include_router(key_endpoints.routes(self._redis, hashing))
+        self.admin.include_router(run_log_endpoints.routes(self._redis, config.artifacts))
+        self.admin.include_router(figure_endpoints.routes(self._redis, config.artifacts))
+        self.admin.include_router(sample_endpoints.router(self.serving.chats, self.serving.replica))
         self._add_probes()
-        self.public.mount("/", Page(directory=web.directory(), html=True))
+        if config.page != "off":
+            self._add_page(hashing)
+
+    def _add_page(self, secret: bytes) -> None:
+        """Last: the page takes every path that nothing else does."""
+        config = self.config
+        door = Visitors(
+            key=sessions.signing_key(secret), everybody=config.page == "open", local=is_loopback(config.host)
+        )
+        self.public.state.visitors = door
+        self.public.include_router(page_sessions.routes(door, self.quotas, self._keys_redis))
+        self.public.mount("/", Page(web.directory()))
 
     def _add_probes(self) -> None:
         @self.public.get("/health", include_in_schema=False)
@@ -72,10 +115,11 @@ class Api:
             """200 while chat works. Redis away degrades votes, never chat, so it is not asked here."""
             state = self.serving.readiness()
             is_ready = state.ready and not self.draining
-            body = state.model_dump() | {"ready": is_ready, "draining": self.draining}
+            notes = [*state.notes, *([self.keys.away] if self.keys.away else [])]
+            body = state.model_dump() | {"ready": is_ready, "draining": self.draining, "notes": notes}
             return JSONResponse(body, status_code=200 if is_ready else 503)
 
-        @self.admin.get("/metrics", include_in_schema=False)
+        @self.admin.get("/metrics", include_in_schema=False, dependencies=[LOOK])
         async def scrape() -> Response:
             return Response(await asyncio.to_thread(self._scrape), media_type=CONTENT_TYPE_LATEST)
 
@@ -87,32 +131,47 @@ class Api:
         """Serves until SIGTERM or SIGINT.
 
         Raises:
-            UsageError: a port is taken, or the base cannot be loaded.
+            UsageError: a port is taken, the base cannot be loaded, or there is no key where one is needed.
         """
         config = self.config
+        key_checks.refuse_open_doors(config, self._redis)
         public_socket = listening_socket(config.host, config.port, variable="PLUMBLINE_PORT")
         admin_socket = listening_socket(config.admin_host, config.admin_port, variable="PLUMBLINE_ADMIN_PORT")
-        servers = [_server(self.public), _server(self.admin)]
+        servers = [server(self.public, config), server(self.admin, config)]
         loop = asyncio.get_running_loop()
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopped.set)
-        async with self._listening(servers, [public_socket, admin_socket]):
-            await self.feedback.start()
-            starting = asyncio.create_task(self.serving.start())
-            stopping = asyncio.create_task(stopped.wait())
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                log.info("ready on http://%s:%s", config.host, config.port)
-            await stopping
-            self.draining = True
-            log.info("draining: no new connections, streams in flight are finished")
-        starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
-        await self.serving.stop()
-        await self.feedback.stop()
+        async with self.keys_kept():
+            async with self._listening(servers, [public_socket, admin_socket]):
+                await self.feedback.start()
+                starting = asyncio.create_task(self.serving.start())
+                stopping = asyncio.create_task(stopped.wait())
+                await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    log.info("ready on http://%s:%s", config.host, config.port)
+                await stopping
+                self.draining = True
+                log.info("draining: no new connections, streams in flight are finished")
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await self.serving.stop()
+            await self.feedback.stop()
         self._redis.close()
+
+    @contextlib.asynccontextmanager
+    async def keys_kept(self) -> AsyncIterator[None]:
+        """While it lasts, API keys are known as they are, and their limits are kept."""
+        await self.keys.look()
+        tasks = [asyncio.create_task(self.keys.watch()), asyncio.create_task(self.quotas.renew())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._keys_redis.aclose()
 
     @contextlib.asynccontextmanager
     async def _listening(
@@ -136,45 +195,36 @@ class _Exported(Collector):
         return (family for family in REGISTRY.collect() if family.name != "vllm:lora_requests_info")
 
 
-class Page(StaticFiles):
-    """The pages (`/tasks` is tasks.html), under a content security policy that lets nothing in from elsewhere."""
-
-    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        found = super().lookup_path(path)
-        return super().lookup_path(f"{path}.html") if found[1] is None else found
-
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
-        response.headers["content-security-policy"] = _PAGE_POLICY
-        response.headers["x-content-type-options"] = "nosniff"
-        response.headers["cache-control"] = "no-cache"
-        return response
-
-
-def _server(app: FastAPI) -> _Server:
+def server(app: FastAPI, config: Settings) -> uvicorn.Server:
+    """The server of one listener."""
     options = uvicorn.Config(
         app,
         lifespan="off",
+        log_config=None,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_graceful_shutdown=math.ceil(config.drain_s),
         server_header=False,
+        forwarded_allow_ips=config.trusted_proxies,
     )
     return _Server(options)
 
 
 def main() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = settings()
+        logs.configure(config, "api")
+        tracing.start(config, "api")
         if not config.redis_url:
             raise UsageError(
                 "REDIS_URL is not set: `plumbline up` starts Redis and everything else, `serve` needs one."
             )
-        asyncio.run(Api(config).run())
+        uvloop.run(Api(config).run())
     except UsageError as error:
         print(f"plumbline serve: {error}", file=sys.stderr)
         return 2
+    finally:
+        tracing.stop()
     return 0
 
 

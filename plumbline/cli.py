@@ -1,7 +1,6 @@
 """The command line. Nothing heavy is imported before a command needs it: `plumbline --help` is instant."""
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -14,6 +13,9 @@ import typer
 
 from core.errors import PlumblineError, UsageError
 from plumbline.export_command import export
+from plumbline.key_commands import keys_app
+from plumbline.leaderboard_command import leaderboard
+from plumbline.policy_commands import audit_app, policies_app, releases_app
 from plumbline.rater_commands import raters_app
 from plumbline.receipt_commands import receipts_app
 
@@ -32,16 +34,16 @@ app = typer.Typer(
     "Start with [bold]plumbline demo[/] (builds a small model and shows the whole loop) or "
     "[bold]plumbline up --base PATH_OR_HUB_ID[/] (serves yours). Settings are `PLUMBLINE_*` variables; see the README.",
 )
-policies_app = typer.Typer(no_args_is_help=True, help="Policy versions: what exists, what is live, and rollback.")
 runs_app = typer.Typer(no_args_is_help=True, help="Training runs: one is one round of the loop.")
 train_app = typer.Typer(no_args_is_help=True, help="The training programs, by hand and without the service.")
 tasks_app = typer.Typer(no_args_is_help=True, help="Tasks of hired raters: add or choose them, see how far they are.")
 for name, commands in {"policies": policies_app, "raters": raters_app, "runs": runs_app, "tasks": tasks_app}.items():
     app.add_typer(commands, name=name)
+app.add_typer(keys_app, name="keys")
 app.add_typer(receipts_app, name="receipts")
+app.add_typer(releases_app, name="releases")
+app.add_typer(audit_app, name="audit")
 app.add_typer(train_app, name="train")
-
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @app.command()
@@ -81,6 +83,20 @@ def demo(
 
 
 @app.command()
+def init() -> None:
+    """Register version 0, before the processes are started one by one (needs REDIS_URL and PLUMBLINE_BASE)."""
+    from core.base import resolve_base
+    from plumbline import first_version
+
+    config, client = deployment(), redis_client()
+    environment = os.environ | config.environment()
+    fresh = _run(
+        first_version.register(client, config, resolve_base(config.base), environment=environment, actor="init")
+    )
+    typer.echo("policy version 0 (the base) is registered." if fresh else "this deployment has its version 0 already.")
+
+
+@app.command()
 def serve() -> None:
     """Run the API alone (needs REDIS_URL and PLUMBLINE_BASE)."""
     _become("plumbline.api")
@@ -106,6 +122,9 @@ def ai_rater(
     constitution: Annotated[Path, typer.Option(help="YAML file of principles, e.g. docs/constitution.yaml.")],
     prompts: Annotated[Path, typer.Option(help='JSONL file of {"prompt": …}: one comparison is made of each.')],
     judge_key: Annotated[str | None, typer.Option(help="The judge's API key.", envvar="OPENAI_API_KEY")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="The deployment's, with scopes chat and feedback.", envvar="PLUMBLINE_API_KEY")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Comparisons under way at a time.")] = 4,
     allow_self_judge: Annotated[bool, typer.Option(help="Even if the judge is a policy of ours.")] = False,
 ) -> None:
@@ -117,6 +136,7 @@ def ai_rater(
         judge_url=judge_url,
         judge_model=judge_model,
         judge_key=judge_key,
+        api_key=api_key,
         constitution=constitution,
         prompts=prompts,
         concurrency=concurrency,
@@ -128,48 +148,14 @@ def ai_rater(
 
 @app.command()
 def status() -> None:
-    """Show the loop at a glance: live policy, votes towards the next round, the run in progress."""
+    """Show the loop at a glance: live policy, open release, votes towards the next round, the run in progress."""
     from plumbline import views
 
-    views.print_status(_redis())
+    views.print_status(redis_client())
 
 
 app.command()(export)
-
-
-@policies_app.command("list")
-def policies_list() -> None:
-    """List all versions, newest last."""
-    from plumbline import views
-
-    views.print_policies(_redis())
-
-
-@policies_app.command("show")
-def policies_show(version: int) -> None:
-    """Show one version with its gate report."""
-    from plumbline import views
-
-    views.print_policy(_redis(), version)
-
-
-@policies_app.command("history")
-def policies_history() -> None:
-    """Show every change of the registry: who, when, why."""
-    from plumbline import views
-
-    views.print_history(_redis())
-
-
-@policies_app.command("rollback")
-def policies_rollback(
-    reason: Annotated[str, typer.Option(help="Kept in the audit trail.")] = "by hand",
-) -> None:
-    """Make the live version's parent live again. Takes effect at once, without a restart."""
-    from core import registry
-
-    version = registry.rollback(_redis(), actor=f"cli:{os.environ.get('USER', 'unknown')}", reason=reason)
-    typer.echo(f"assistant@v{version} is live.")
+app.command()(leaderboard)
 
 
 @runs_app.command("list")
@@ -177,7 +163,7 @@ def runs_list() -> None:
     """List all runs, newest last."""
     from plumbline import views
 
-    views.print_runs(_redis())
+    views.print_runs(redis_client())
 
 
 @runs_app.command("show")
@@ -185,7 +171,7 @@ def runs_show(run: str) -> None:
     """Show one run. A prefix of its id is enough."""
     from plumbline import views
 
-    views.print_run(_redis(), _run_id(run))
+    views.print_run(redis_client(), _run_id(run))
 
 
 @runs_app.command("start")
@@ -195,7 +181,7 @@ def runs_start() -> None:
     from plumbline.scheduler import request_round
     from training import runs
 
-    client = _redis()
+    client = redis_client()
     known = {run.id for run in runs.all_runs(client)}
     request_round(deployment())
     for _ in range(40):
@@ -213,7 +199,7 @@ def runs_retry(run: str) -> None:
     from training.worker import ring
 
     run_id = _run_id(run)
-    runs.retry(_redis(), run_id)
+    runs.retry(redis_client(), run_id)
     ring(run_id, deployment())
     typer.echo(f"run {run_id} is queued.")
 
@@ -224,7 +210,7 @@ def runs_cancel(run: str) -> None:
     from training import runs
 
     run_id = _run_id(run)
-    runs.cancel(_redis(), run_id, reason="cancelled by hand")
+    runs.cancel(redis_client(), run_id, reason="cancelled by hand")
     typer.echo(f"run {run_id} is cancelled.")
 
 
@@ -246,7 +232,7 @@ def tasks_add(file: Annotated[Path, typer.Argument(help="JSON lines, each a task
     from plumbline import rater_tasks
 
     config, refused = deployment(), 0
-    _redis()
+    redis_client()
     for line, result in rater_tasks.add(config.redis_url, file, window_s=config.feedback_window_s):
         refused += result.error is not None
         typer.echo(f"line {line}: {result.error.message if result.error else result.id}", err=result.error is not None)
@@ -268,7 +254,7 @@ def tasks_suggest(
     from plumbline import suggestions
 
     config = deployment()
-    _redis()
+    redis_client()
     asked = suggestions.Asked(overlap=overlap, instructions=instructions, priority=priority)
     done = suggestions.suggest(config.redis_url, count, asked, exploration=explore, window_s=config.feedback_window_s)
     for error in done.errors:
@@ -282,7 +268,7 @@ def tasks_status() -> None:
     """Show how many tasks are open, done and expired."""
     from plumbline import rater_tasks
 
-    typer.echo(rater_tasks.status(_redis()))
+    typer.echo(rater_tasks.status(redis_client()))
 
 
 def _trainer(name: str, text: str) -> None:
@@ -329,7 +315,7 @@ def deployment() -> "Settings":
     return config.model_copy(update={"redis_url": config.redis_url or embedded_redis.url(config.directory / "redis")})
 
 
-def _redis() -> "redis.Redis":
+def redis_client() -> "redis.Redis":
     """A client of the deployment's Redis."""
     import redis
 
@@ -349,7 +335,7 @@ def _redis() -> "redis.Redis":
 def _run_id(prefix: str) -> str:
     from training import runs
 
-    found = [run.id for run in runs.all_runs(_redis()) if run.id.startswith(prefix)]
+    found = [run.id for run in runs.all_runs(redis_client()) if run.id.startswith(prefix)]
     if len(found) != 1:
         raise UsageError(f"{len(found)} runs begin with {prefix!r}; `plumbline runs list` shows all.")
     return found[0]
@@ -374,7 +360,14 @@ def _run(work: Coroutine[object, object, object]) -> int:
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await work
 
-    logging.basicConfig(level=logging.WARNING, format=_LOG_FORMAT)
+    from core import logs
+    from core.settings import settings
+
+    try:
+        logs.configure(settings(), "cli", level="WARNING")
+    except UsageError:
+        work.close()
+        raise
     try:
         return int(asyncio.run(interruptible()) or 0)  # type: ignore[call-overload]
     except (asyncio.CancelledError, KeyboardInterrupt):

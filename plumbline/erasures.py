@@ -10,7 +10,8 @@ import redis
 from core.errors import UsageError
 from core.records import RunState
 from core.settings import Settings
-from feedback import erasure
+from feedback import deletion, erasure
+from feedback.archive import Archive
 from training import runs
 
 STOPPING_S = 10.0
@@ -29,6 +30,15 @@ def carry_out(client: redis.Redis, config: Settings) -> None:
             log.error("erasure %s is tried again: %s", job, error)
         except redis.RedisError as error:
             log.error("erasure %s is tried again when Redis works: %s", job, type(error).__name__)
+
+
+def strike_off(client: redis.Redis, config: Settings) -> None:
+    """Takes single completions that were deleted out of the archive."""
+    try:
+        if gone := deletion.run(client, Archive(config.artifacts)):
+            log.info("%d deleted completions are out of the archive", gone)
+    except (UsageError, OSError) as error:
+        log.error("deleted completions are struck off later: %s", error)
 
 
 def forget_runs(client: redis.Redis, config: Settings, snapshots: Collection[str]) -> list[str]:

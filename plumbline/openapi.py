@@ -10,17 +10,31 @@ Probes and metrics, which are for machines that look after this one, stand in do
 import json
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+import redis
 import redis.asyncio
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 import feedback.app
+from core.quotas import Quotas
 from core.settings import Settings
-from serving import choice, comparisons, endpoints
+from core.visitors import Visitors
+from plumbline import (
+    figure_endpoints,
+    key_endpoints,
+    page_sessions,
+    policy_endpoints,
+    run_endpoints,
+    run_log_endpoints,
+)
+from serving import choice, comparisons, conversation_endpoints, endpoints, sample_endpoints, stored_endpoints
 from serving.chats import Chats
 from serving.completions import CompletionLog
+from serving.conversations import Conversations
+from serving.stored import StoredCompletions
 from serving.swap import Replica
 
 Listener = Literal["public", "admin"]
@@ -39,10 +53,19 @@ def document(listener: Listener) -> dict[str, Any]:
     public, admin = applications()
     chats, replica, records = _absent(Chats), _absent(Replica), _absent(CompletionLog)
     public.include_router(endpoints.router(chats, replica, started=0))
+    public.include_router(stored_endpoints.router(_absent(StoredCompletions)))
+    public.include_router(conversation_endpoints.router(_absent(Conversations), _absent(Quotas)))
+    public.include_router(page_sessions.routes(_absent(Visitors), _absent(Quotas), _absent(redis.asyncio.Redis)))
     doubt = partial(choice.version_doubt, _absent(redis.asyncio.Redis))
-    public.include_router(comparisons.router(chats, replica, records, doubt))
+    public.include_router(comparisons.router(chats, replica, records, doubt, release_sampling=0.0))
     # The defaults, whatever the environment says; the client behind the URL connects at its first command.
     feedback.app.attach(public, "redis://unused", Settings.model_construct(), admin=admin)
+    admin.include_router(policy_endpoints.routes(_absent(redis.Redis), Settings.model_construct()))
+    admin.include_router(run_endpoints.routes(_absent(redis.Redis), Settings.model_construct()))
+    admin.include_router(key_endpoints.routes(_absent(redis.Redis), b""))
+    admin.include_router(run_log_endpoints.routes(_absent(redis.Redis), Path()))
+    admin.include_router(figure_endpoints.routes(_absent(redis.Redis), Path()))
+    admin.include_router(sample_endpoints.router(chats, replica))
     return (public if listener == "public" else admin).openapi()
 
 

@@ -1,5 +1,5 @@
 """The scheduler: counts votes, starts a round when there are enough, rings again for runs that nobody works on,
-archives old votes, and erases whoever asked for it.
+archives old votes, erases whoever asked for it, and decides releases (plumbline/release.py).
 
 `python -m plumbline.scheduler` runs Celery's beat and one worker for the short tasks that it rings. Everything is
 decided from Redis in steps that can be repeated, so two schedulers at once do no more than one.
@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import cast
 
 import redis
-from celery.signals import beat_embedded_init  # type: ignore[import-untyped]
+from celery.signals import beat_embedded_init, worker_ready  # type: ignore[import-untyped]
 
-from core import keys, registry
+from core import keys, logs, registry, releases
 from core.adapters import MANIFEST
 from core.errors import PlumblineError, UsageError
 from core.records import AdapterManifest, Run
@@ -25,12 +25,12 @@ from feedback import archiving, store
 from feedback.archive import Archive
 from feedback.archiving import Moved
 from feedback.cut import Trust, cut_snapshot
-from feedback.snapshot import Snapshot
-from plumbline import erasures, trust
-from training import runs, survey, trainer
+from feedback.snapshot import Snapshot, read_manifest
+from plumbline import erasures, release, trust
+from training import runs, shadow, survey, trainer
 from training.recipe import load_recipe
 from training.survey import Asked
-from training.worker import CHECK, app, broker_url, ring, send
+from training.worker import CHECK, app, broker_url, quiet, ring, ring_for_shadow, send
 
 log = logging.getLogger("plumbline.scheduler")
 ARCHIVE = "plumbline.archive"
@@ -57,6 +57,7 @@ def archive_now() -> None:
 def erase_now() -> None:
     with connect(settings().redis_url) as client:
         erasures.carry_out(client, settings())
+        erasures.strike_off(client, settings())
 
 
 def request_round(config: Settings) -> None:
@@ -72,6 +73,9 @@ def check(client: redis.Redis, config: Settings, *, force: bool = False) -> None
         start_round(client, config, force=force)
     except PlumblineError as error:
         _note(client, last_reason=str(error))
+    opened = releases.current(client)
+    if opened is not None and shadow.may_ring(client, opened):
+        ring_for_shadow(opened.id, config)
     active = runs.active(client)
     _note(
         client,
@@ -101,6 +105,9 @@ def start_round(client: redis.Redis, config: Settings, *, force: bool = False) -
         return None
     if asked is None and new_votes(client) < config.min_votes and not force:
         return None
+    if (opened := releases.current(client)) is not None:  # its votes are to judge the policy that is live now
+        _note(client, last_reason=f"release {opened.id} is open")
+        return None
     return _surveyed(client, config, asked) if asked is not None else _first(client, config)
 
 
@@ -112,7 +119,7 @@ def _first(client: redis.Redis, config: Settings) -> Run | None:
         return _begin(client, config, parent, snapshot, votes=votes)
     if trust.is_surveyable(snapshot):
         recipe = load_recipe(config.recipe).model_dump_json()
-        return _surveyed(client, config, survey.ask(client, snapshot.manifest.id, recipe=recipe))
+        return _surveyed(client, config, survey.ask(client, snapshot.manifest.id, recipe=recipe, votes=votes))
     if (found := trust.judged(client, config, of=snapshot.manifest.id)) is not None:
         votes = store.count_votes(client)
         parent, snapshot = _cut(client, config, found)
@@ -129,9 +136,9 @@ def _surveyed(client: redis.Redis, config: Settings, asked: Asked) -> Run | None
         survey.end(client, config.artifacts, looked_at.snapshot)
         return _first(client, config)
     found = trust.judged(client, config, of=looked_at.snapshot, error=looked_at.error)
-    votes = store.count_votes(client)
-    parent, snapshot = _cut(client, config, found)
-    run = _begin(client, config, parent, snapshot, votes=votes)
+    surveyed = read_manifest(config.artifacts / "snapshots" / looked_at.snapshot)
+    parent, snapshot = _cut(client, config, found, until=surveyed.last_event)  # whom nobody looked at waits
+    run = _begin(client, config, parent, snapshot, votes=looked_at.votes)
     survey.end(client, config.artifacts, looked_at.snapshot)
     return run
 
@@ -188,7 +195,9 @@ def archive_votes(client: redis.Redis, config: Settings) -> Moved | None:
     return moved
 
 
-def _cut(client: redis.Redis, config: Settings, believed: Trust | None = None) -> tuple[int, Snapshot]:
+def _cut(
+    client: redis.Redis, config: Settings, believed: Trust | None = None, *, until: str | None = None
+) -> tuple[int, Snapshot]:
     """The version that is live now, and a snapshot for it."""
     state = registry.state(client)
     if state is None:
@@ -205,6 +214,7 @@ def _cut(client: redis.Redis, config: Settings, believed: Trust | None = None) -
         base_sha256=adapter.base_sha256,
         tokenizer_sha256=adapter.tokenizer_sha256,
         trust=replace(believed or Trust(), fastest_s=config.min_reading_s),
+        until=until,
     )
     return state.live, snapshot
 
@@ -228,9 +238,16 @@ def _die_with_the_scheduler(**_: object) -> None:
     trainer.die_with(os.getppid())
 
 
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _watch_releases(**_: object) -> None:
+    """Not before: Celery has forked its beat by now, and a fork would copy the thread's locks as they are."""
+    release.start(settings())
+
+
 def main() -> int:
     try:
         config = settings()
+        logs.configure(config, "scheduler")
         os.environ["BROKER_URL"] = broker_url(config)  # Celery's command line reads it too, in its own spelling
         load_recipe(config.recipe)
     except UsageError as error:
@@ -241,7 +258,8 @@ def main() -> int:
         "archive": _every(ARCHIVE, ARCHIVE_INTERVAL_S),
         "erase": _every(ERASE, ERASE_INTERVAL_S),
     }
-    arguments = ["worker", "--hostname", "ops@%h", "--beat", "--scheduler", "celery.beat.Scheduler", "--pool", "solo"]
+    arguments = [*quiet(), "worker", "--hostname", "ops@%h", "--beat", "--scheduler", "celery.beat.Scheduler"]
+    arguments += ["--pool", "solo"]
     arguments += ["--queues", keys.OPS_QUEUE, "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
     app.worker_main(arguments)
     return 0

@@ -7,7 +7,6 @@ async with Stack(settings) as stack:      # ports checked, Redis up, version 0 r
 
 import asyncio
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -19,19 +18,16 @@ from typing import IO
 import httpx
 import redis
 
-from core import keys, registry
-from core.adapters import base_shapes
 from core.base import resolve_base
 from core.errors import UsageError
-from core.records import PolicyState, PolicyVersion, now
 from core.redis import connect
 from core.settings import Settings
-from plumbline import embedded_redis
+from plumbline import embedded_redis, first_version, key_checks
 from plumbline.ports import listening_socket
-from plumbline.processes import Child, run_once
+from plumbline.processes import Child
 
 _MIN_FREE_GB = 1.0
-_STOP_S = 40.0
+_STOP_S = 50.0  # once no request is open: answers that nobody waits for, then the engine
 _STOP_EARLY_S = 5.0  # nobody streams yet, and an engine that is being built cannot be interrupted
 Report = Callable[[str], None]
 
@@ -74,7 +70,9 @@ class Stack:
             base = resolve_base(self.settings.base)
             self.settings = self.settings.model_copy(update={"base": str(base)})
             await self._start_redis()
-            await self._register_base(base)
+            key_checks.refuse_open_doors(self.settings, self.redis)
+            self._report("looking for policy version 0 (the base)")
+            await first_version.register(self.redis, self.settings, base, environment=self._environment(), actor="up")
             for name in ("api", "worker", "scheduler"):
                 self._report(f"starting the {name}")
                 await self._add(name, [sys.executable, "-m", _MODULES[name]])
@@ -86,8 +84,9 @@ class Stack:
 
     async def stop(self) -> None:
         """API first, so that streams end; Redis last, so that the others can say goodbye to it."""
+        patience_s = self.settings.drain_s + _STOP_S if self._ready else _STOP_EARLY_S
         for child in sorted(self._children, key=lambda child: _STOP_ORDER.index(child.name)):
-            await child.stop(timeout_s=_STOP_S if self._ready else _STOP_EARLY_S)
+            await child.stop(timeout_s=patience_s)
         self._children.clear()
         self.redis.close()
         if self._lock is not None:
@@ -127,35 +126,6 @@ class Stack:
                 await asyncio.sleep(0.1)
         raise UsageError(f"Redis did not start:\n{self._children[-1].last_words()}")
 
-    async def _register_base(self, base: Path) -> None:
-        """Version 0 stands for the base: an all-zero adapter, registered once in the life of a deployment."""
-        sha256 = (await asyncio.to_thread(base_shapes, base)).sha256
-        self.redis.hsetnx(keys.DEPLOYMENT, "base_sha256", sha256)
-        if self.redis.hget(keys.DEPLOYMENT, "base_sha256") != sha256:
-            raise UsageError(
-                f"{self.settings.directory} belongs to another base than {base}: all its adapters are trained over "
-                "that one. Set another PLUMBLINE_HOME (and Redis), or serve the first base."
-            )
-        if registry.state(self.redis) is not None:
-            return
-        self._report("registering policy version 0 (the base)")
-        command = [sys.executable, "-m", "training.publish", "--zero", "--base", base]
-        command += ["--recipe", self.settings.recipe, "--artifacts", self.settings.artifacts]
-        command += ["--serving-dtype", serving_dtype(self.settings)]
-        output = await run_once(
-            "training.publish", command, env=self._environment(), log_file=self._log_file("publish")
-        )
-        zero = PolicyVersion(
-            version=0,
-            parent=None,
-            base_sha256=sha256,
-            adapter_sha256=json.loads(output.splitlines()[-1])["adapter_sha256"],
-            method="zero",
-            created=now(),
-            state=PolicyState.LIVE,
-        )
-        registry.initialise(self.redis, zero, actor="up")
-
     async def _add(self, name: str, command: list[str | Path]) -> None:
         child = Child(name, command, env=self._environment(), log_file=self._log_file(name))
         self._children.append(child)
@@ -185,11 +155,6 @@ class Stack:
 
 _MODULES = {"api": "plumbline.api", "worker": "training.worker", "scheduler": "plumbline.scheduler"}
 _STOP_ORDER = ["api", "scheduler", "worker", "redis"]
-
-
-def serving_dtype(settings: Settings) -> str:
-    """What the engine computes in: the probe's log-probs must come from the same."""
-    return "float32" if settings.dtype == "auto" else settings.dtype
 
 
 def check_ports(settings: Settings) -> None:

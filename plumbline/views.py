@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from core import keys, registry
-from core.records import GateReport, PolicyVersion, Run, RunState, TrustReport
+from core import audit, keys, registry, releases
+from core.records import AuditEvent, GateReport, PolicyVersion, Run, RunState, TrustReport
+from plumbline import policy_views, sentinel_view
 from training import runs
 
 _console = Console(highlight=False)
@@ -21,6 +22,7 @@ def print_status(client: redis.Redis) -> None:
         _console.print("No policy is registered yet: `plumbline up` does it at its first start.")
         return
     _console.print(f"live policy   [bold]assistant@v{current.live}[/] (generation {current.generation})")
+    _console.print(f"release       {policy_views.opened(releases.current(client))}", soft_wrap=True)
     _console.print(f"next round    {next_round(client, now=time.time())}")
     latest = runs.all_runs(client)[-1:]
     _console.print(f"latest run    {describe(latest[0])}" if latest else "latest run    none yet")
@@ -92,6 +94,8 @@ def print_policy(client: redis.Redis, version: int) -> None:
         _console.print(f"{'tainted':15} trained on data that was erased at {_clock(since)}, or by descent")
     if policy.gate:
         print_gate(policy.gate)
+    if (watched := sentinel_view.table(registry.policies(client), version)) is not None:
+        _console.print(watched)
 
 
 def print_gate(gate: GateReport) -> None:
@@ -103,12 +107,14 @@ def print_gate(gate: GateReport) -> None:
 
 
 def print_history(client: redis.Redis) -> None:
-    table = Table("generation", "when", "action", "version", "by", "reason", box=None)
-    for event in registry.history(client):
-        table.add_row(
-            str(event.generation), _clock(event.at), event.action, f"v{event.version}", event.actor, event.reason
-        )
-    _console.print(table)
+    """Each entry whole, whatever the width: that is what it is for."""
+    for event in audit.history(client):
+        who = f"{event.action} {_about(event)}, by {event.actor}: {event.reason}"
+        _console.print(f"{event.generation:4}  {_clock(event.at)}  {escape(who)}", soft_wrap=True)
+
+
+def _about(event: AuditEvent) -> str:
+    return " ".join([f"v{event.version}"] * (event.version is not None) + [event.subject]).strip()
 
 
 def print_runs(client: redis.Redis) -> None:

@@ -1,7 +1,9 @@
-"""Which two policy versions meet in a comparison that is to teach the most: `"choice": "active"`.
+"""Which policy versions meet in a comparison that leaves that to the server.
 
-The run has worked out how little the votes say of each pair (core/records.py `VersionDoubt`); here a pair of resident
-versions is drawn in proportion to that, above a floor. No model is asked.
+With `"choice": "active"` the pair that is to teach the most: the run has worked out how little the votes say of each
+(core/records.py `VersionDoubt`); here one of the resident ones is drawn in proportion to that, above a floor. No model
+is asked. Otherwise, while a release is open, now and then its candidate and the incumbent: only votes on these decide
+it, for whom the most is learned from would not be a fair sample.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from redis.exceptions import RedisError
 
 from core import choice, keys
 from core.records import VersionDoubt
+from serving.assignment import Canary
 
 _TIMEOUT_S = 0.5
 
@@ -31,6 +34,15 @@ class DrawnPair:
     versions: tuple[int, int]
     propensity: float
     """Probability with which this pair was drawn from those that are resident."""
+
+
+def draw_release(canary: Canary | None, sampling: float, rng: random.Random | None = None) -> tuple[bool, float]:
+    """Whether a comparison is one of the open release, and the probability with which that was so: `sampling` if it is,
+    the rest if it is not, 1 that it is not where no release is open, or none that anybody is to see yet."""
+    if canary is None or canary.share == 0:
+        return False, 1.0
+    is_drawn = (rng or secrets.SystemRandom()).random() < sampling
+    return is_drawn, sampling if is_drawn else 1.0 - sampling
 
 
 def pair_probabilities(versions: Collection[int], doubt: VersionDoubt | None) -> dict[tuple[int, int], float]:

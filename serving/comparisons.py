@@ -13,21 +13,22 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from core import keys
+from core.access import Caller, Needs
 from core.errors import ApiError, NotFound, Unavailable
 from core.http import CLIENT_CLOSED, ERRORS, until_disconnect
-from core.records import SIDES, Comparison, VersionDoubt, new_id, now, policy_name
+from core.records import ALIAS, SIDES, Asked, Comparison, VersionDoubt, new_id, now, policy_name
 from serving.assignment import Assignment
 from serving.chats import Chat, Chats
-from serving.choice import DrawnPair, draw_pair
+from serving.choice import draw_pair, draw_release
 from serving.completions import CompletionLog
-from serving.endpoints import server_sent_events
+from serving.event_stream import EventStream, server_sent_events
 from serving.lockstep import TICK_S, Lane, Lockstep
 from serving.schemas import (
     ChatBody,
@@ -45,6 +46,16 @@ Doubt = Callable[[], Awaitable[VersionDoubt | None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Drawn:
+    """What is to stand on the sides, before it is dealt out, and how that came."""
+
+    models: list[str]
+    asked: Asked
+    propensity: float = 1.0
+    release: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Opened:
     """A comparison whose records are written and whose sides have not begun."""
 
@@ -53,20 +64,32 @@ class _Opened:
     """In the order in which they are shown."""
 
 
-def router(chats: Chats, replica: Replica, records: CompletionLog, doubt: Doubt) -> APIRouter:
+def router(
+    chats: Chats, replica: Replica, records: CompletionLog, doubt: Doubt, *, release_sampling: float
+) -> APIRouter:
     """The one route over this process's chats.
 
     Args:
         doubt: what the votes leave open between policy versions, for those who ask with `"choice": "active"`.
+        release_sampling: share of those who leave the choice to us that are asked about the open release.
     """
     routes = APIRouter(responses=ERRORS)
 
     streamed: dict[str, Any] = {"model": ComparisonResponse, "content": {"text/event-stream": {}}}
 
     @routes.post("/v1/comparisons", status_code=201, responses={201: streamed})
-    async def create_comparison(body: ComparisonBody, request: Request) -> Response:
+    async def create_comparison(
+        body: ComparisonBody, request: Request, caller: Annotated[Caller, Depends(Needs("chat"))]
+    ) -> Response:
         """The whole answers, or with `stream` server-sent events: a start, then deltas and an end for each side."""
-        opened = await _open(chats, replica, records, body, doubt)
+        versions = await doubt() if body.choice == "active" else None
+        dealt = partial(_deal, chats, replica, body, caller, versions, release_sampling)
+        async with chats.quotas.opening(caller) as allowance:
+            request.state.response_headers = allowance.headers
+            opened = await _open(chats, records, dealt)
+            allowance.parts = len(opened.sides)
+            for side in opened.sides:
+                side.allowance = allowance
         try:
             if body.stream:
                 return await _streamed(chats, opened, request)
@@ -84,7 +107,7 @@ def router(chats: Chats, replica: Replica, records: CompletionLog, doubt: Doubt)
 # --- before the first token -------------------------------------------------------------------------------------------
 
 
-async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: ComparisonBody, doubt: Doubt) -> _Opened:
+async def _open(chats: Chats, records: CompletionLog, deal: Callable[[], _Opened]) -> _Opened:
     """Deals out the policies and writes the records of the comparison and of its sides, all or none.
 
     Raises:
@@ -92,7 +115,7 @@ async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: Co
     """
     if not records.recording:
         raise _unrecorded()
-    opened = _deal(chats, replica, body, await doubt() if body.choice == "active" else None)
+    opened = deal()
     recorded = False
     try:
         recorded = await records.open([side.record for side in opened.sides], opened.comparison)
@@ -106,21 +129,29 @@ async def _open(chats: Chats, replica: Replica, records: CompletionLog, body: Co
     return opened
 
 
-def _deal(chats: Chats, replica: Replica, body: ComparisonBody, doubt: VersionDoubt | None) -> _Opened:
+def _deal(
+    chats: Chats,
+    replica: Replica,
+    body: ComparisonBody,
+    caller: Caller,
+    doubt: VersionDoubt | None,
+    release_sampling: float,
+) -> _Opened:
     """Who writes which side. Without a pause from the choice on, so `assistant` twice is one version twice."""
-    comparison_id, drawn = new_id("cmp_"), _drawn(replica, body, doubt)
-    models = body.models if drawn is None else [policy_name(version) for version in drawn.versions]
-    order = list(range(len(models)))
+    comparison_id, drawn = new_id("cmp_"), _drawn(replica, body, doubt, release_sampling)
+    order = list(range(len(drawn.models)))
     secrets.SystemRandom().shuffle(order)
     taken: list[Assignment] = []
+    sides: list[Chat] = []
     try:
-        for model in models:
+        for model in drawn.models:
             taken.append(_acquire(replica, model))
-        sides = [
-            chats.prepare(_draft(body, index, taken[index]), assignment=taken[index], comparison_id=comparison_id)
-            for index in order
-        ]
+        drafts = [(_draft(body, index, taken[index]), taken[index]) for index in order]
+        for draft, assignment in drafts:
+            sides.append(chats.prepare(draft, caller=caller, assignment=assignment, comparison_id=comparison_id))
     except BaseException:
+        for side in sides:
+            chats.turn_away(side)
         for assignment in taken:
             replica.release(assignment)
         raise
@@ -130,24 +161,39 @@ def _deal(chats: Chats, replica: Replica, body: ComparisonBody, doubt: VersionDo
         completion_ids=[side.record.id for side in sides],
         policy_versions=[side.assignment.version for side in sides],
         order=order,
-        asked="requested" if body.policies else body.choice,
-        propensity=1.0 if drawn is None else drawn.propensity,
-        rater=body.rater,
+        asked=drawn.asked,
+        propensity=drawn.propensity,
+        release=drawn.release,
+        rater=caller.rater(body.rater),
+        tenant=caller.tenant,
     )
     return _Opened(comparison=comparison, sides=sides)
 
 
-def _drawn(replica: Replica, body: ComparisonBody, doubt: VersionDoubt | None) -> DrawnPair | None:
-    """The versions that the server chooses, where it is to; nothing resident is for `acquire` to say."""
-    if body.choice == "random" or replica.residents is None:
-        return None
-    return draw_pair(replica.residents.policies, doubt)
+def _drawn(replica: Replica, body: ComparisonBody, doubt: VersionDoubt | None, release_sampling: float) -> _Drawn:
+    """The policies of the sides. Which of them are unknown, or that nothing is resident, is for `acquire` to say."""
+    residents = replica.residents
+    if body.policies or residents is None:
+        return _Drawn(models=body.models, asked="requested")
+    if body.choice == "active":
+        pair = draw_pair(residents.policies, doubt)
+        models = [policy_name(version) for version in pair.versions]
+        return _Drawn(models=models, asked="active", propensity=pair.propensity)
+    canary = residents.canary if len(body.models) == 2 else None
+    is_release, propensity = draw_release(canary, release_sampling)
+    if canary is None or not is_release:
+        return _Drawn(models=body.models, asked="random", propensity=propensity)
+    models = [policy_name(canary.version), policy_name(residents.live)]
+    return _Drawn(models=models, asked="release", propensity=propensity, release=canary.release)
 
 
 def _acquire(replica: Replica, model: str) -> Assignment:
-    """Raises NotFound about the field in which a comparison names its models."""
+    """A side is no traffic: here `assistant` is the live version, whoever asks and whatever release is open.
+
+    Raises NotFound about the field in which a comparison names its models."""
+    live = replica.residents and policy_name(replica.residents.live)
     try:
-        return replica.acquire(model)
+        return replica.acquire(live if live and model == ALIAS else model)
     except NotFound as unknown:
         raise NotFound(str(unknown), param="policies", code=unknown.error_code) from None
 
@@ -192,8 +238,7 @@ async def _streamed(chats: Chats, opened: _Opened, request: Request) -> Response
     if first is None:
         _end(chats, opened)
         return Response(status_code=CLIENT_CLOSED)
-    stream = server_sent_events(first, events)
-    return StreamingResponse(stream, status_code=201, media_type="text/event-stream", headers=_HEADERS)
+    return EventStream(server_sent_events(first, events), status_code=201, headers=_HEADERS, stall_s=chats.stall_s)
 
 
 async def _events(chats: Chats, opened: _Opened) -> AsyncGenerator[str, None]:

@@ -10,14 +10,17 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from core import keys, metrics
-from core.records import Comparison, CompletionRecord, CompletionState
+from core import keys, metrics, tracing
+from core.records import Comparison, CompletionRecord, CompletionState, StoredRequest
+from core.redis import script
+from core.trips import Call, Trips
 
 OPEN_TIMEOUT_S = 2.0
 """A slow disk may hold one fsync up for a second: an answer that nobody can vote on is the worse loss."""
@@ -27,6 +30,7 @@ AWAY_INTERVAL_S = 0.2
 MEMORY_LIMIT = 0.8
 PROMPTS_KEPT = 20_000
 _LATE_WRITES = 1_000
+_LUA = Path(__file__).parent / "lua"
 
 log = logging.getLogger("plumbline.completions")
 
@@ -37,7 +41,10 @@ class CompletionLog:
     def __init__(self, client: redis.asyncio.Redis, *, window_s: int) -> None:
         self._client = client
         self._window_s = window_s
-        self._late: deque[CompletionRecord] = deque(maxlen=_LATE_WRITES)
+        self._trips = Trips(client)
+        self._open = script(client, _LUA / "completion_open.lua")
+        self._final = script(client, _LUA / "completion_final.lua")
+        self._late: deque[tuple[CompletionRecord, StoredRequest | None]] = deque(maxlen=_LATE_WRITES)
         """Final records that could not be written in time; tried again when Redis is back."""
         self._away = "not looked at yet"
 
@@ -63,58 +70,56 @@ class CompletionLog:
                 memory = await self._client.info("memory")
             self._say(_no_room(memory))
             while self._late and self.recording:
-                await self._write_final(self._late[0])
+                await self._write_final(*self._late[0])
                 self._late.popleft()
         except (RedisError, TimeoutError, OSError) as error:
             self._say(f"Redis does not answer ({type(error).__name__})")
 
     async def open(self, records: Sequence[CompletionRecord], comparison: Comparison | None = None) -> bool:
-        """Writes the records of completions that are about to start, with the comparison that they are sides of."""
+        """Writes the records of completions that are starting, with the comparison that they are sides of."""
         if not self.recording:
             metrics.RECORDS_LOST.labels("unavailable").inc()
             return False
-        written: dict[str, tuple[str, ...]] = {keys.completion(record.id): _fields(record) for record in records}
+        names = [keys.completion(record.id) for record in records]
+        given = [field for record in records for field in (record.to_json(), record.outline(), str(record.state))]
         if comparison is not None:
-            written[keys.comparison(comparison.id)] = ("record", comparison.to_json())
-        commands: list[tuple[Any, ...]] = []
-        for key, fields in written.items():
-            commands += [("HSET", key, *fields), ("EXPIRE", key, self._window_s)]
-        return await self._attempt("open", self._execute(commands), OPEN_TIMEOUT_S)
+            names.append(keys.comparison(comparison.id))
+            given.append(comparison.to_json())
+        call = Call(script=self._open, keys=names, args=[self._window_s, *given])
+        return await self._attempt("open", self._trips.send(call), OPEN_TIMEOUT_S)
 
-    async def close(self, record: CompletionRecord) -> bool:
-        """Writes the final record over the open one."""
-        done = await self._attempt("final", self._write_final(record), WRITE_TIMEOUT_S)
+    async def close(self, record: CompletionRecord, request: StoredRequest | None = None) -> bool:
+        """Writes the final record over the open one; `request` is what else the stored completion needs."""
+        done = await self._attempt("final", self._write_final(record, request), WRITE_TIMEOUT_S)
         if not done:
-            self._late.append(record)
+            self._late.append((record, request))
         return done
 
     async def discard(self, key: str) -> None:
         """Forgets what never was: a completion that the engine refused, a comparison that nobody was told of."""
-        commands: list[tuple[Any, ...]] = [("UNLINK", key)]
-        await self._attempt("discard", self._execute(commands), WRITE_TIMEOUT_S)
+        await self._attempt("discard", self._client.unlink(key), WRITE_TIMEOUT_S)
 
-    async def _write_final(self, record: CompletionRecord) -> None:
-        key = keys.completion(record.id)
-        commands: list[tuple[Any, ...]] = [("HSET", key, *_fields(record)), ("EXPIRE", key, self._window_s)]
-        if _is_prompt(record):
-            prompt = {
-                "messages": [message.model_dump(include={"role", "content"}) for message in record.messages],
-                "prompt_token_ids": record.prompt_token_ids,
-                "rater": record.rater,
-            }
-            commands.append(("XADD", keys.PROMPTS, "MAXLEN", "~", PROMPTS_KEPT, "*", "prompt", json.dumps(prompt)))
-        await self._execute(commands)
+    async def _write_final(self, record: CompletionRecord, request: StoredRequest | None) -> None:
+        keeps_text = bool(record.messages or record.prompt_token_ids)
+        call = Call(
+            script=self._final,
+            keys=[keys.completion(record.id), keys.stored(record.tenant), keys.PROMPTS, keys.REGENERATED],
+            args=[
+                *(record.to_json(), record.outline(), str(record.state), self._window_s, record.id),
+                int(record.created * 1000) if keeps_text else "",
+                request.to_json() if request is not None else "",
+                _prompt(record) if _is_prompt(record) else "",
+                PROMPTS_KEPT,
+                keys.completion(record.regenerates) if record.regenerates else "",
+            ],
+        )
+        await self._trips.send(call)
 
-    async def _execute(self, commands: list[tuple[Any, ...]]) -> None:
-        async with self._client.pipeline(transaction=True) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            await pipeline.execute()
-
-    async def _attempt(self, what: str, writing: Coroutine[Any, Any, None], timeout_s: float) -> bool:
+    async def _attempt(self, what: str, writing: Awaitable[Any], timeout_s: float) -> bool:
         try:
-            async with asyncio.timeout(timeout_s):
-                await writing
+            with tracing.span(f"record {what}"):
+                async with asyncio.timeout(timeout_s):
+                    await writing
         except (RedisError, TimeoutError, OSError) as error:
             metrics.RECORDS_LOST.labels(what).inc()
             self._say(f"Redis does not answer ({type(error).__name__})")
@@ -125,6 +130,7 @@ class CompletionLog:
         if away != self._away:
             log.warning("completions are not recorded: %s", away) if away else log.info("completions are recorded")
         self._away = away
+        metrics.RECORDING.set(not away)
 
 
 def _no_room(memory: dict[str, Any]) -> str:
@@ -132,8 +138,13 @@ def _no_room(memory: dict[str, Any]) -> str:
     return f"Redis holds {used} of {limit} bytes" if limit and used >= MEMORY_LIMIT * limit else ""
 
 
-def _fields(record: CompletionRecord) -> tuple[str, ...]:
-    return "record", record.to_json(), "outline", record.outline(), "state", str(record.state)
+def _prompt(record: CompletionRecord) -> str:
+    prompt = {
+        "messages": [message.model_dump(include={"role", "content"}) for message in record.messages],
+        "prompt_token_ids": record.prompt_token_ids,
+        "rater": record.rater,
+    }
+    return json.dumps(prompt)
 
 
 def _is_prompt(record: CompletionRecord) -> bool:

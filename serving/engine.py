@@ -7,8 +7,11 @@ Left out: full-weight swaps (silently wrong on CPU), beam search (its samples be
 """
 
 import asyncio
+import gc
+import json
 import logging
 import os
+import re
 import time
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Iterator
@@ -17,11 +20,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import State
 from vllm import SamplingParams
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.generate.base.protocol import ResponseFormat
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -33,22 +37,26 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.utils.gc_utils import freeze_gc_heap
+from vllm.v1.engine import utils as engine_utils
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.executor import Executor, UniProcExecutor
 
-from core.errors import AdapterError, ApiError, InvalidRequest, NotFound, Unavailable
+from core import metrics
+from core.errors import AdapterError, ApiError, InvalidRequest, NotFound, Overloaded, Unavailable
 from core.http import invalid_request
-from serving.protocol import MAX_ADAPTERS, Capture, ChatRequest, Sampled
+from serving import engine_process
+from serving.engine_flags import flags
+from serving.protocol import Capture, ChatRequest, Sampled
 
-MAX_LORAS = 4  # adapters in one batch; more wait for their turn
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM accepts as max_lora_rank
 MAX_CHOICES = 16
+MAX_WHITE_SPACE = 2  # characters in a row, within a tool call
 LOAD_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 WARM_UP_TOKENS = 64
-_BASE_NAME = "plumbline-base"  # vLLM wants a name for the base; no request may use it
 _VLLM_ONLY = ("prompt_logprobs", "prompt_text", "kv_transfer_params", "ec_transfer_params", "metrics")
+_UNION_MEMBER = re.compile(r"[A-Z]|.*\[|(str|int|float|bool)$")
 _RECORDED = ("n", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "min_tokens", "stop", "logit_bias")
 _RECORDED_PENALTIES = ("presence_penalty", "frequency_penalty", "repetition_penalty")
 
@@ -70,7 +78,8 @@ class PolicyLLM(AsyncLLM):
     ) -> AsyncGenerator[RequestOutput, None]:
         capture = self.captures.get(request_id)
         if capture is not None:
-            _prepare(capture, sampling_params)
+            capture.sampling = _sampling(sampling_params)
+        _bound_white_space(sampling_params)
         try:
             async with aclosing(super().generate(prompt, sampling_params, request_id, **options)) as outputs:
                 async for output in outputs:
@@ -90,10 +99,24 @@ class VllmEngine:
         base: directory of the base model.
         dtype: serving dtype, or `auto` (float32 on CPU, the base's own elsewhere).
         max_model_len: None takes the base's own limit.
+        tool_parser: vLLM's name for how the base writes tool calls, `hermes` for instance; empty: tools are refused.
+        max_queued_tokens: prompt tokens that may wait; None: as many as come.
     """
 
-    def __init__(self, base: Path, *, dtype: str = "auto", max_model_len: int | None = None) -> None:
+    def __init__(
+        self,
+        base: Path,
+        *,
+        dtype: str = "auto",
+        max_model_len: int | None = None,
+        tool_parser: str = "",
+        max_queued_tokens: int | None = None,
+    ) -> None:
         self._base = base
+        self._tool_parser = tool_parser
+        self._max_queued_tokens = max_queued_tokens
+        self._template = ""
+        """The base's chat template, known once started."""
         self._on_cpu = current_platform.is_cpu()
         self.dtype = "float32" if dtype == "auto" and self._on_cpu else dtype
         self._max_model_len = max_model_len
@@ -115,18 +138,25 @@ class VllmEngine:
     async def start(self, *, max_rank: int) -> None:
         await self.stop()
         arguments = self._arguments(max_rank)
-        config = await asyncio.to_thread(_engine_config, arguments)
-        self._llm = await asyncio.to_thread(_build, config)
+        with metrics.STARTUP.labels("configuration").time():
+            config = await asyncio.to_thread(_engine_config, arguments)
+        with metrics.STARTUP.labels("engine").time():
+            self._llm = await asyncio.to_thread(_build, config)
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
         self._state = State()
-        await init_app_state(self._llm, self._state, arguments, await self._llm.get_supported_tasks())
+        with metrics.STARTUP.labels("serving_layer").time():
+            await init_app_state(self._llm, self._state, arguments, await self._llm.get_supported_tasks())
         self._state.openai_serving_chat.system_fingerprint = None
-        if self._on_cpu:
-            await self._check_operators()
-        await self._warm_up(config)
+        self._template = _chat_template(self._llm)
+        with metrics.STARTUP.labels("warm_up").time():
+            if self._on_cpu:
+                await self._check_operators()
+            await self._warm_up(config)
+        freeze_gc_heap()  # else the collector walks all of torch and vLLM every few seconds, and all streams wait
 
     async def stop(self) -> None:
         llm, self._llm = self._llm, None
+        gc.unfreeze()
         self._state = State()
         self._adapters.clear()
         if llm is not None:
@@ -135,17 +165,17 @@ class VllmEngine:
             await asyncio.to_thread(_shut_down, llm)
 
     def _arguments(self, max_rank: int) -> Namespace:
-        rank = next(allowed for allowed in RANKS if allowed >= max_rank)
-        flags = ["--model", str(self._base), "--served-model-name", _BASE_NAME, "--dtype", self.dtype]
-        flags += ["--enable-lora", "--max-loras", str(MAX_LORAS), "--max-cpu-loras", str(MAX_ADAPTERS)]
-        flags += ["--max-lora-rank", str(rank), "--enable-prefix-caching", "--logprobs-mode", "processed_logprobs"]
-        if self._max_model_len is not None:
-            flags += ["--max-model-len", str(self._max_model_len)]
-        if self._on_cpu:
-            # Chunked prefill off: a seeded request whose prefill is chunked kills the CPU worker (G8).
-            flags += ["--enforce-eager", "--no-enable-chunked-prefill"]
-            flags += ["--worker-extension-cls", "serving.lora_cpu.WorkerExtension"]
-        arguments: Namespace = _parser().parse_args(flags)
+        chosen = flags(
+            self._base,
+            dtype=self.dtype,
+            max_rank=max_rank,
+            max_model_len=self._max_model_len,
+            tool_parser=self._tool_parser,
+            on_cpu=self._on_cpu,
+        )
+        if self._max_queued_tokens is not None:
+            chosen += ["--max-num-queued-tokens", str(self._max_queued_tokens)]
+        arguments: Namespace = _parser().parse_args(chosen)
         validate_parsed_serve_args(arguments)
         return arguments
 
@@ -222,20 +252,47 @@ class VllmEngine:
     # --- chats --------------------------------------------------------------------------------------------------------
 
     def parse(self, body: dict[str, Any]) -> ChatRequest:
-        fields = {name: value for name, value in body.items() if name != "request_id"}
         try:
-            native = ChatCompletionRequest.model_validate(fields)
+            native = ChatCompletionRequest.model_validate(body)
         except ValidationError as error:
             raise _malformed(error) from None
         except VLLMError as error:
             raise api_error(error) from None
-        if native.use_beam_search:
+        except (KeyError, TypeError, AttributeError) as error:  # vLLM looks into fields before it knows their types
+            raise InvalidRequest(f"The request is malformed: {error!r}.") from None
+        if native.n is not None and not 1 <= native.n <= MAX_CHOICES:
+            raise InvalidRequest(f"n is from 1 to {MAX_CHOICES}.", param="n")
+        _refuse_unknown(native)
+        self._refuse_unhonoured(native)
+        return ChatRequest(stream=bool(native.stream), native=native, choices=native.n or 1)
+
+    def _refuse_unhonoured(self, request: ChatCompletionRequest) -> None:
+        """What this base or this deployment would drop in silence."""
+        if request.tools and request.tool_choice != "none" and not self._tool_parser:
             raise InvalidRequest(
-                "Beam search is not offered: its text is no sample of a policy.", param="use_beam_search"
+                "Tools need a parser of the base's tool calls: PLUMBLINE_TOOL_PARSER names it (docs/api.md).",
+                param="tools",
+                code="tools_unavailable",
             )
-        if (native.n or 1) > MAX_CHOICES:
-            raise InvalidRequest(f"n may be at most {MAX_CHOICES}.", param="n")
-        return ChatRequest(stream=bool(native.stream), native=native)
+        form = request.response_format
+        if isinstance(form, ResponseFormat) and form.json_schema is not None and form.json_schema.json_schema is None:
+            said = "A json_schema needs its `schema`; any JSON is `json_object`."
+            raise InvalidRequest(said, param="response_format.json_schema.schema")
+        sought = {"tools": request.tools, "documents": request.documents} | (request.chat_template_kwargs or {})
+        missing = [name for name, value in sought.items() if value is not None and not self._renders(name)]
+        effort = request.reasoning_effort is not None
+        if effort and not self._renders("reasoning_effort") and not self._renders("enable_thinking"):
+            missing.append("reasoning_effort")
+        if missing:
+            known = missing[0] in ChatCompletionRequest.model_fields
+            raise InvalidRequest(
+                f"The base's chat template has no place for {missing[0]!r}.",
+                param=missing[0] if known else f"chat_template_kwargs.{missing[0]}",
+                code="unsupported_parameter",
+            )
+
+    def _renders(self, name: str) -> bool:
+        return re.search(rf"\b{re.escape(name)}\b", self._template) is not None
 
     async def answer(self, request: ChatRequest, *, model: str, completion_id: str, capture: Capture) -> dict[str, Any]:
         with self._captured(completion_id, capture):
@@ -309,9 +366,29 @@ def _shaped(response: ErrorResponse) -> ApiError:
             return InvalidRequest(error.message, param="messages", code="context_length_exceeded")
         return InvalidRequest(error.message, param=error.param)
     if error.code == 503:
-        return Unavailable(error.message, code="engine_overloaded")
+        return Overloaded(error.message, wait_s=2.0)
     log.error("the engine failed a request: %s", error.message)
     return ApiError("The engine could not answer this request.", code="engine_error")
+
+
+def _refuse_unknown(native: BaseModel, place: str = "") -> None:
+    """vLLM's models take any field, in silence; but inside free-form values, such as a JSON schema, all are the
+    caller's."""
+    if unknown := sorted(native.model_extra or {}):
+        param = f"{place}{unknown[0]}"
+        raise InvalidRequest(f"Unknown field {param!r}.", param=param, code="unknown_parameter")
+    for name, value in vars(native).items():
+        for number, each in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(each, BaseModel):
+                _refuse_unknown(each, f"{place}{name}.{number}.")
+        if isinstance(value, BaseModel):
+            _refuse_unknown(value, f"{place}{name}.")
+
+
+def _chat_template(llm: PolicyLLM) -> str:
+    """As text; tokenizers may have one for tools and one without."""
+    template = getattr(llm.get_tokenizer(), "chat_template", None) or ""
+    return template if isinstance(template, str) else json.dumps(template)
 
 
 def _malformed(error: ValidationError) -> InvalidRequest:
@@ -319,7 +396,7 @@ def _malformed(error: ValidationError) -> InvalidRequest:
     first = dict(error.errors()[0])
     location = first["loc"]
     assert isinstance(location, tuple)
-    readable = [part for part in location if not (isinstance(part, str) and (part[:1].isupper() or "[" in part))]
+    readable = [part for part in location if not (isinstance(part, str) and _UNION_MEMBER.match(part))]
     return invalid_request([first | {"loc": tuple(readable)}])
 
 
@@ -335,7 +412,13 @@ def _engine_config(arguments: Namespace) -> VllmConfig:
 def _build(config: VllmConfig) -> PolicyLLM:
     # vLLM would put a worker process behind the engine's on CPU, only to pin its threads. The worker polls for a second
     # after each step, which under a steady trickle of chats is all the time: a core that the trainer needs.
-    executor = UniProcExecutor if current_platform.is_cpu() else Executor.get_class(config)
+    if not current_platform.is_cpu():
+        return _connected(config, Executor.get_class(config))
+    with engine_process.forked(engine_utils):
+        return _connected(config, UniProcExecutor)
+
+
+def _connected(config: VllmConfig, executor: type[Executor]) -> PolicyLLM:
     return PolicyLLM(vllm_config=config, executor_class=executor, log_stats=True, log_requests=False)
 
 
@@ -347,12 +430,28 @@ def _shut_down(llm: PolicyLLM) -> None:
         child.join(STOP_TIMEOUT_S)
 
 
-def _prepare(capture: Capture, parameters: SamplingParams) -> None:
-    """Asks for the sampled token's log-prob; vLLM shows it to the client only if the client asked too."""
-    if parameters.logprobs is None and parameters.logprob_token_ids is None:
-        parameters.logprobs = 0
+def _sampling(parameters: SamplingParams) -> dict[str, Any]:
+    """What is recorded of them."""
     values = {name: getattr(parameters, name) for name in (*_RECORDED, *_RECORDED_PENALTIES)}
-    capture.sampling = {name: value for name, value in values.items() if value not in (None, [], {})}
+    return {name: value for name, value in values.items() if value not in (None, [], {})}
+
+
+def _bound_white_space(parameters: SamplingParams) -> None:
+    """`disable_any_whitespace` does not reach the JSON of tool calls."""
+    forced = parameters.structured_outputs
+    if forced is not None and isinstance(forced.structural_tag, str):
+        forced.structural_tag = json.dumps(_bounded(json.loads(forced.structural_tag)))
+
+
+def _bounded(tag: Any) -> Any:
+    """A structural tag of xgrammar's; JSON schemas inside stay as they are."""
+    if isinstance(tag, list):
+        return [_bounded(each) for each in tag]
+    if not isinstance(tag, dict):
+        return tag
+    if tag.get("type") == "json_schema":
+        return tag | {"max_whitespace_cnt": tag.get("max_whitespace_cnt") or MAX_WHITE_SPACE}
+    return {name: _bounded(value) for name, value in tag.items()}
 
 
 def _fill(capture: Capture, output: RequestOutput, *, grows: bool) -> None:

@@ -3,32 +3,29 @@
 vLLM loads this module there as its `worker_extension_cls`. The stock operators (vllm/lora/ops/torch_ops) index the
 adapter table with -1 for requests that have no adapter, so those get the *last* slot's adapter (vLLM pull request
 48421), and they copy the whole B matrix once for every token, which costs five times the base model. Ours multiply once
-per distinct adapter in the batch. GPUs use other kernels and never load this.
+per distinct adapter in the batch, all rows each time, and keep of the product the rows that are its own: a few rows
+more to multiply cost less than to gather and scatter them. GPUs use other kernels and never load this.
 
 Tables are (slots, 1, out, in) or (slots, out, in); rows are tokens; index -1 means no adapter.
 """
 
-from collections.abc import Iterator
+from typing import Any
 
 import torch
 from vllm.lora.punica_wrapper import punica_cpu
 
-_Rows = torch.Tensor | slice
 
+def _parts(indices: torch.Tensor, tokens: int) -> list[tuple[int, torch.Tensor | None]]:
+    """The distinct adapters of a batch and the rows of each: None for all, else a mask (tokens, 1).
 
-def _groups(indices: torch.Tensor, tokens: int) -> Iterator[tuple[int, _Rows]]:
-    """The distinct adapters of a batch and the rows of each; a batch with one adapter is not gathered."""
-    indices = indices[:tokens]
-    if tokens == 0:
-        return
-    low, high = int(indices.min()), int(indices.max())
-    if low == high:
-        if low >= 0:
-            yield low, slice(0, tokens)
-        return
-    for slot in torch.unique(indices).tolist():
-        if slot >= 0:
-            yield slot, (indices == slot).nonzero(as_tuple=True)[0]
+    Where the LM head scores a whole prompt, vLLM gives more rows than indices; what lies beyond has no adapter.
+    """
+    rows = indices[:tokens]
+    present = set(rows.tolist())
+    if len(present) == 1:
+        return [(slot, None) for slot in present if slot >= 0]
+    rows = torch.nn.functional.pad(rows, (0, tokens - len(rows)), value=-1)
+    return [(slot, (rows == slot).unsqueeze(1)) for slot in sorted(present) if slot >= 0]
 
 
 def _matrix(table: torch.Tensor, slot: int, like: torch.Tensor) -> torch.Tensor:
@@ -38,9 +35,10 @@ def _matrix(table: torch.Tensor, slot: int, like: torch.Tensor) -> torch.Tensor:
 
 def shrink(x: torch.Tensor, table: torch.Tensor, y: torch.Tensor, indices: torch.Tensor, scale: float = 1.0) -> None:
     """`y[t, :rank] = scale * A[slot(t)] @ x[t]`; rows without an adapter keep what they hold."""
-    for slot, rows in _groups(indices, x.shape[0]):
+    for slot, rows in _parts(indices, x.shape[0]):
         a = _matrix(table, slot, y)
-        y[rows, : a.shape[0]] = scale * torch.nn.functional.linear(x[rows].to(y.dtype), a)
+        low, target = scale * torch.nn.functional.linear(x.to(y.dtype), a), y[:, : a.shape[0]]
+        target.copy_(low if rows is None else torch.where(rows, low, target))
 
 
 def expand_slice(
@@ -53,12 +51,13 @@ def expand_slice(
     add_inputs: bool = True,
 ) -> None:
     """`y[t, offset:offset+size] += B[slot(t)] @ x[t]` (or `=` unless `add_inputs`)."""
-    for slot, rows in _groups(indices, x.shape[0]):
-        delta = torch.nn.functional.linear(x[rows].to(y.dtype), _matrix(table, slot, y)[:size])
+    for slot, rows in _parts(indices, x.shape[0]):
+        delta = torch.nn.functional.linear(x.to(y.dtype), _matrix(table, slot, y)[:size])
+        target = y[:, offset : offset + size]
         if add_inputs:
-            y[rows, offset : offset + size] += delta
+            target.add_(delta if rows is None else torch.where(rows, delta, 0.0))
         else:
-            y[rows, offset : offset + size] = delta
+            target.copy_(delta if rows is None else torch.where(rows, delta, target))
 
 
 def expand(
@@ -128,8 +127,27 @@ _OURS = {
 }
 
 
+_stock_head = punica_cpu.PunicaWrapperCPU.add_lora_logits
+
+
+def head(
+    wrapper: punica_cpu.PunicaWrapperCPU,
+    y: torch.Tensor,
+    x: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    scale: float,
+    **options: Any,
+) -> None:
+    """The LM head's adapters, which hardly any policy has: vLLM would multiply zeros into a whole vocabulary, for each
+    adapter of the batch."""
+    if a.any():
+        _stock_head(wrapper, y, x, a, b, scale, **options)
+
+
 def install() -> None:
     """Puts our operators where vLLM's CPU wrapper looks them up."""
+    punica_cpu.PunicaWrapperCPU.add_lora_logits = head  # type: ignore[method-assign, assignment]
     for name, operator in _OURS.items():
         if not hasattr(punica_cpu, name):
             raise RuntimeError(f"vLLM's punica_cpu has no {name}: serving/lora_cpu.py is written against vLLM 0.32.0")

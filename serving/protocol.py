@@ -22,7 +22,8 @@ class Sampled:
     token_ids: list[int] = field(default_factory=list)
     """Includes the end-of-text token when it was sampled."""
     logprobs: list[float] = field(default_factory=list)
-    """Under the distribution that was sampled from: after temperature, top-p and the like."""
+    """Of each token, if the client asked; under the distribution that was sampled from: after temperature, top-p and
+    the like."""
     finish_reason: str | None = None
 
 
@@ -50,6 +51,8 @@ class ChatRequest:
     stream: bool
     native: Any
     """The engine's own request object."""
+    choices: int = 1
+    """How many answers it asks for."""
 
 
 class Engine(Protocol):
@@ -88,7 +91,7 @@ class Engine(Protocol):
         """Log-probs of `token_ids[1:]`, teacher-forced, under the adapter `name` (None: the base without one)."""
 
     async def answer(self, request: ChatRequest, *, model: str, completion_id: str, capture: Capture) -> dict[str, Any]:
-        """The body of OpenAI's chat completion."""
+        """The body of OpenAI's chat completion. `completion_id` is one of `new_id("chatcmpl-")`."""
 
     def stream(
         self, request: ChatRequest, *, model: str, completion_id: str, capture: Capture

@@ -1,6 +1,7 @@
 """What crosses the wire of the chat API, where it is ours; the rest of a chat body is vLLM's request model."""
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,10 +15,12 @@ from pydantic import (
 )
 
 from core.records import ALIAS, SIDES, Message
+from serving.request_fields import reshapes_prompt
 
 _ID = Field(None, max_length=256)
-_Label = Annotated[str, StringConstraints(max_length=64)]
-_LabelValue = Annotated[str, StringConstraints(max_length=512)]
+_COMPLETION = re.compile(r"chatcmpl-[0-9a-f]{32}")
+Label = Annotated[str, StringConstraints(max_length=64)]
+LabelValue = Annotated[str, StringConstraints(max_length=512)]
 
 
 def _encodable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -29,7 +32,14 @@ def _encodable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return messages
 
 
-Messages = Annotated[list[dict[str, Any]], Field(min_length=1), AfterValidator(_encodable)]
+def _known_roles(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """OpenAI's newer name for `system` is unknown to most chat templates, which would drop the turn in silence."""
+    return [message | {"role": "system"} if message.get("role") == "developer" else message for message in messages]
+
+
+Messages = Annotated[
+    list[dict[str, Any]], Field(min_length=1), AfterValidator(_encodable), AfterValidator(_known_roles)
+]
 """OpenAI's messages; what may stand in them is for the engine's own request model to say."""
 
 
@@ -42,13 +52,19 @@ class _Consent(BaseModel):
     """False keeps no text, no token ids and no metadata, and nothing is trained on."""
     train: bool | None = None
     """May what is kept be trained on? None: yes if the caller said `store`, else as the deployment does by default."""
-    metadata: dict[_Label, _LabelValue] | None = Field(None, max_length=16)
+    metadata: dict[Label, LabelValue] | None = Field(None, max_length=16)
     """The caller's own labels, within OpenAI's limits."""
 
     @property
     def rater(self) -> str | None:
         """Whom votes are credited to; an empty name is nobody's."""
         return self.safety_identifier or self.user or None
+
+    @property
+    def regenerates(self) -> str | None:
+        """The answer in whose place another one is asked for, if a label says so: `{"regenerates": "chatcmpl-…"}`."""
+        said = (self.metadata or {}).get("regenerates", "")
+        return said if _COMPLETION.fullmatch(said) else None
 
     def may_train(self, *, by_default: bool) -> bool:
         if self.store is False:
@@ -57,7 +73,7 @@ class _Consent(BaseModel):
 
 
 class ChatBody(_Consent):
-    """`POST /v1/chat/completions`. Every other field is handed to vLLM's own request model as it came."""
+    """`POST /v1/chat/completions`. What becomes of every other field stands in `serving/request_fields.py`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -66,8 +82,9 @@ class ChatBody(_Consent):
 
     @property
     def text(self) -> list[Message] | None:
-        """The conversation, if it is text alone; None with tools or other media, which nothing here trains on."""
-        if (self.model_extra or {}).get("tools") or any(message.get("tool_calls") for message in self.messages):
+        """The conversation, if the prompt is that and text alone; None with tools and the like, which nothing here
+        trains on."""
+        if reshapes_prompt(self.model_extra or {}) or any(message.get("tool_calls") for message in self.messages):
             return None
         turns = [(str(message.get("role", "")), _text(message.get("content"))) for message in self.messages]
         messages = [Message(role=role, content=content) for role, content in turns if content is not None]

@@ -7,18 +7,20 @@ same path. Whatever fails leaves the old policy in service.
 """
 
 import asyncio
+import contextlib
 import logging
+import secrets
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 from redis.exceptions import RedisError
 
-from core import metrics, registry
+from core import metrics, registry, tracing
 from core.errors import AdapterError, ApiError, PlumblineError, Unavailable
 from core.records import AdapterManifest, policy_name
-from serving.assignment import Assignment, ResidentSet, assign
+from serving.assignment import Assignment, Canary, ResidentSet, assign
 from serving.probe import compare
 from serving.protocol import MAX_ADAPTERS, Engine
 from serving.replica_cache import ReplicaCache
@@ -26,6 +28,8 @@ from serving.replica_cache import ReplicaCache
 POLL_S = 0.5
 PROBE_TIMEOUT_S = 120.0
 RETRY_FIRST_S, RETRY_LAST_S = 5.0, 300.0
+MISSING_RETRY_S = 60.0
+"""Between two tries of a version that is not the live one."""
 
 log = logging.getLogger("plumbline.swap")
 
@@ -56,7 +60,8 @@ class Replica:
         """The last target; served again after the engine was rebuilt."""
         self._refusal: Refusal | None = None
         self._missing: dict[int, str] = {}
-        """Resident versions other than the live one that could not be loaded, with the reason."""
+        """Versions to be resident, other than the live one, that could not be loaded, with the reason."""
+        self._missing_retry_at = 0.0
         self._registry_away = False
         self._engine_failure = ""
         self._heal_at = 0.0
@@ -64,8 +69,11 @@ class Replica:
 
     # --- what request handlers use: no waiting ------------------------------------------------------------------------
 
-    def acquire(self, model: str) -> Assignment:
+    def acquire(self, model: str, end_user: str | None = None) -> Assignment:
         """Chooses the version for a request and keeps it loaded until `release`.
+
+        Args:
+            end_user: whom it answers; None draws for this request alone whether the canary does.
 
         Raises:
             NotFound: no such version here.
@@ -73,7 +81,7 @@ class Replica:
         """
         if self.residents is None or not self._engine.alive:
             raise Unavailable("No policy is being served at the moment; try again soon.", code="engine_unavailable")
-        assignment = assign(model, self.residents)
+        assignment = assign(model, self.residents, secrets.token_hex(16) if end_user is None else end_user)
         self._in_use[assignment.version] += 1
         return assignment
 
@@ -89,6 +97,12 @@ class Replica:
     def notes(self) -> list[str]:
         """What a person should know, for `/ready`."""
         notes = [f"{policy_name(version)} is not resident: {reason}" for version, reason in self._missing.items()]
+        if (
+            self._wanted is not None
+            and self._wanted.canary is not None
+            and self._wanted.canary.version in self._missing
+        ):
+            notes.append(f"release {self._wanted.canary.release}: all traffic of this replica goes to the live version")
         if self._registry_away:
             notes.append("the registry is away: the last good policy stays in service")
         elif self._wanted is None:
@@ -117,7 +131,9 @@ class Replica:
             await self._build_engine(target)
         if self._engine.alive:
             if self._is_news(target):
-                await self._converge(target)
+                with tracing.span("policy swap", {"plumbline.generation": target.generation}):
+                    await self._converge(target)
+                    tracing.annotate({"plumbline.refused": self._refusal is not None})
             await self._unload_unused()
 
     async def _target(self) -> ResidentSet | None:
@@ -145,9 +161,11 @@ class Replica:
         return self.residents is None or self.residents.generation != target.generation or self._widens(target)
 
     def _widens(self, target: ResidentSet) -> bool:
-        """The same generation, but more of it: after a start from the last good file."""
+        """The same generation, but more of it: after a start from the last good file, when there was no room for all,
+        or when it is time to try again what could not be loaded."""
         assert self.residents is not None
-        return bool(target.policies.keys() - self.residents.policies.keys() - self._missing.keys())
+        lacking = target.policies.keys() - self.residents.policies.keys()
+        return bool(lacking - self._missing.keys()) or bool(lacking and time.monotonic() >= self._missing_retry_at)
 
     async def _build_engine(self, target: ResidentSet) -> None:
         """First start, and healing: a new engine in this process, with capped back-off between tries."""
@@ -169,43 +187,75 @@ class Replica:
         metrics.ENGINE_UP.set(1)
 
     def _rank(self, target: ResidentSet) -> int:
-        return max(self._cache.rank(sha256) for sha256 in target.policies.values())
+        """The highest that is to be served. What cannot be read then cannot be loaded, which concerns the others only
+        if it is the live version."""
+        ranks = [self._cache.rank(target.policies[target.live])]
+        for sha256 in target.policies.values():
+            with contextlib.suppress(AdapterError):
+                ranks.append(self._cache.rank(sha256))
+        return max(ranks)
 
     async def _converge(self, target: ResidentSet) -> None:
         """Makes `target` what is served: live first, the others as far as they can be loaded."""
         seen = time.monotonic()
-        needed = [version for version in target.policies if version not in self._loaded]
-        if len(self._loaded) + len(needed) > MAX_ADAPTERS:
-            return  # older versions still answer; try again when they are done
+        if target.live not in self._loaded and not self._has_room:
+            self._make_room(target)  # the next step goes on
+            return
         self._missing.clear()
+        self._missing_retry_at = seen + MISSING_RETRY_S
         try:
             await self._ensure(target.live, target.policies[target.live])
         except PlumblineError as error:
             self._refuse(target, str(error))
             return
         for version in target.policies:
+            if version not in self._loaded and not self._has_room:
+                continue  # older versions still answer; it is looked for again when they are done
             try:
                 await self._ensure(version, target.policies[version])
             except PlumblineError as error:
                 log.warning("%s is not resident: %s", policy_name(version), error)
                 self._missing[version] = str(error)
-        await self._flip(target, seen)
-
-    async def _flip(self, target: ResidentSet, seen: float) -> None:
-        resident = {version: sha256 for version, sha256 in target.policies.items() if version in self._loaded}
         self._refusal = None
-        self.residents = ResidentSet(generation=target.generation, live=target.live, policies=resident)
+        metrics.POLICIES_MISSING.set(len(self._missing))
+        resident = {version: sha256 for version, sha256 in target.policies.items() if version in self._loaded}
+        canary = target.canary if target.canary and target.canary.version in resident else None
+        served = replace(target, policies=resident, canary=canary)
+        if served != self.residents:
+            await self._flip(served, seen)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._loaded) < MAX_ADAPTERS
+
+    def _make_room(self, target: ResidentSet) -> None:
+        """Lets no new request reach what is not wanted any more; if that is nothing, only the live version's."""
+        assert self.residents is not None  # else nothing is loaded
+        if self._loaded.keys() - self.residents.policies.keys():
+            return  # some is being made: their last requests have not ended yet
+        live = self.residents.live
+        kept = {version for version in self.residents.policies if version in target.policies} | {live}
+        if kept == self.residents.policies.keys():
+            kept = {live}
+        policies = {version: self.residents.policies[version] for version in kept}
+        canary = self.residents.canary if self.residents.canary and self.residents.canary.version in kept else None
+        self.residents = replace(self.residents, policies=policies, canary=canary)
+
+    async def _flip(self, served: ResidentSet, seen: float) -> None:
+        if self.residents is None:
+            metrics.STARTUP.labels("policies").set(time.monotonic() - seen)
+        self.residents = served
         metrics.SWAPS.labels("done").inc()
         metrics.SWAP_DURATION.observe(time.monotonic() - seen)
-        metrics.GENERATION.set(target.generation)
-        metrics.LIVE_VERSION.set(target.live)
+        metrics.GENERATION.set(served.generation)
+        metrics.LIVE_VERSION.set(served.live)
         metrics.POLICY_INFO.clear()
-        for version, sha256 in resident.items():
-            role = "live" if version == target.live else "resident"
-            metrics.POLICY_INFO.labels(str(version), sha256, role).set(1)
-        log.info("generation %d: %s is live", target.generation, policy_name(target.live))
-        sha256 = resident[target.live]
-        await asyncio.to_thread(self._cache.remember, generation=target.generation, version=target.live, sha256=sha256)
+        roles = {served.live: "live"} | ({served.canary.version: "canary"} if served.canary else {})
+        for version, sha256 in served.policies.items():
+            metrics.POLICY_INFO.labels(str(version), sha256, roles.get(version, "resident")).set(1)
+        log.info("generation %d: %s is live%s", served.generation, policy_name(served.live), _told(served.canary))
+        sha256 = served.policies[served.live]
+        await asyncio.to_thread(self._cache.remember, generation=served.generation, version=served.live, sha256=sha256)
 
     def _refuse(self, target: ResidentSet, reason: str) -> None:
         again = self._refusal is not None and self._refusal.target == target
@@ -240,9 +290,9 @@ class Replica:
     async def _probe(self, version: int, manifest: AdapterManifest) -> None:
         name = policy_name(version)
         try:
-            scoring = [self._engine.score(name, sequence.token_ids) for sequence in manifest.probe]
+            # One after the other: together they are one long step, which every stream would have to wait for.
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                scores = await asyncio.gather(*scoring)
+                scores = [await self._engine.score(name, sequence.token_ids) for sequence in manifest.probe]
         except TimeoutError:
             raise AdapterError(f"{name} did not answer its probe within {PROBE_TIMEOUT_S:.0f} s") from None
         except ApiError as error:
@@ -267,11 +317,18 @@ class Replica:
             await asyncio.to_thread(self._cache.prune, set(self._loaded.values()))
 
 
+def _told(canary: Canary | None) -> str:
+    return "" if canary is None else f", {policy_name(canary.version)} answers {canary.share:.0%} ({canary.release})"
+
+
 def _read_registry(client: redis.Redis) -> ResidentSet | None:
-    """The registry's wish: v0, live and previous, with their adapters."""
+    """The registry's wish: live, canary, previous and v0, with their adapters."""
     state = registry.state(client)
     if state is None:
         return None
-    versions = sorted({0, state.live} | ({state.previous} if state.previous is not None else set()))
-    policies = {version: registry.policy(client, version).adapter_sha256 for version in versions}
-    return ResidentSet(generation=state.generation, live=state.live, policies=policies)
+    canary = None
+    if state.release is not None and state.canary is not None and state.share is not None:
+        canary = Canary(release=state.release, version=state.canary, share=state.share)
+    wanted = [state.live, state.canary, state.previous, 0]  # the first ones first, should there be no room for all
+    policies = {version: registry.policy(client, version).adapter_sha256 for version in wanted if version is not None}
+    return ResidentSet(generation=state.generation, live=state.live, policies=policies, canary=canary)

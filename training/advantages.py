@@ -57,11 +57,6 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, *, beta: float, scor
     return rewards.scatter_add(1, place[:, None], scores[:, None].to(rewards))
 
 
-def with_next(mask: Tensor) -> Tensor:
-    """The mask and one place more in each row: where `post_eos` puts the score and a value is still read."""
-    return mask | torch.cat([mask[:, :1], mask[:, :-1]], dim=1)
-
-
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Generalized advantage estimation (Schulman et al. 2015, eq. 16), backwards over the completion.
 

@@ -9,7 +9,9 @@ import operator
 from collections.abc import Callable
 
 from core.records import Check, GateReport, Record, Verdict
+from training import sentinel
 from training.recipe import GateBounds
+from training.sentinel import Signals
 
 
 class Quality(Record):
@@ -100,6 +102,8 @@ class Evaluation(Record):
     ai_self_policy_rows: int = 0
     judge_ai_rows: int = 0
     """Rows of AI raters that the judge was trained on: such a judge decides nothing."""
+    signals: Signals | None = None
+    """What the over-optimisation sentinel looks at; None without a round's reward model."""
 
     @property
     def length_ratio(self) -> float:
@@ -116,14 +120,23 @@ class Evaluation(Record):
             elif isinstance(value, Kl):
                 numbers |= {name: value.per_completion, f"{name}_error": value.error}
                 numbers[f"{name}_per_token"] = value.per_token
+            elif isinstance(value, Signals):
+                way = sentinel.path(value, **self._last_step())
+                numbers |= value.metrics() | way
             elif value is not None and name not in ("schema_version", "live_version"):
                 numbers[name] = float(value)
         return numbers
 
+    def sentinel_checks(self, bounds: GateBounds) -> list[Check]:
+        return [] if self.signals is None else sentinel.checks(self.signals, bounds, **self._last_step())
+
+    def _last_step(self) -> dict[str, float]:
+        return {"kl_to_parent": self.kl_to_parent.per_completion, "length_ratio": self.length_ratio}
+
 
 def decide(evaluation: Evaluation, bounds: GateBounds) -> GateReport:
     """Compares each number with its bound."""
-    checks = [*_evidence(evaluation, bounds), *_behaviour(evaluation, bounds)]
+    checks = [*_evidence(evaluation, bounds), *_behaviour(evaluation, bounds), *evaluation.sentinel_checks(bounds)]
     verdict = _overall(checks)
     reasons = [check.reason for check in checks if check.verdict == verdict and check.reason]
     return GateReport(

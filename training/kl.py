@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.data import Text, collate, micro_batches
 from training.devices import devices
@@ -54,6 +55,23 @@ def kl(base: SharedBase, role: str, other: str | None, texts: Sequence[Text], *,
         sums[group] = [value.double().sum().item() for value in values]
     mean, error = mean_and_error(sums.tolist())
     return Kl(per_completion=mean, error=error, per_token=sums.sum() / sum(len(text.completion) for text in texts))
+
+
+@torch.no_grad()
+def sequence_logps(
+    base: SharedBase, role: str | None, texts: Sequence[Text], *, tokens: int | None
+) -> NDArray[np.float64]:
+    """(N,): summed log-prob of each completion under a role; None is the bare base.
+
+    Args:
+        tokens: padded tokens in one forward pass.
+    """
+    found = np.zeros(len(texts))
+    with base.acting(role):
+        for group in micro_batches([len(text) for text in texts], range(len(texts)), tokens=tokens):
+            batch = collate([texts[i] for i in group], device=base.device)
+            found[group] = base.sequence_logps(batch).double().cpu().numpy()
+    return found
 
 
 def measured(

@@ -11,27 +11,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.signs import repetition
 from feedback.snapshot import PromptRow
 from training.best_of_n import draw
 from training.data import Pair, Text, both_sides, collate, micro_batches
 from training.gate import BestOf, Evaluation, Quality
-from training.kl import kl
+from training.kl import kl, sequence_logps
 from training.model import SharedBase
 from training.recipe import Recipe
 from training.reward_card import RewardCard
 from training.reward_model import RewardModel
 from training.rollouts import sample
+from training.sentinel import LEVEL, Bounded, Signals
 from training.statistics import (
     best_of_kl,
     distinct,
     is_degenerate,
     prompt_wins,
     refusal_rate,
-    repetition,
     win_rate,
 )
 
 CANDIDATE, LIVE = "candidate", "live"
+Score = Callable[[Sequence[Text]], NDArray[np.float64]]
+"""(N,) of N completions."""
 
 
 def gate_prompts(rows: Iterable[PromptRow], recipe: Recipe, *, context_length: int) -> list[list[int]]:
@@ -59,6 +62,7 @@ def evaluate(
     live_version: int,
     read: Callable[[list[int]], str],
     best_of: int | None = None,
+    proxy: Score | None = None,
 ) -> Evaluation:
     """The whole measurement; the role `candidate` must be on the base.
 
@@ -66,6 +70,7 @@ def evaluate(
         live: the opponent's role; None is the bare base.
         read: token ids → text, in which refusals are looked for.
         best_of: measures the best of so many samples of the opponent too.
+        proxy: the reward that the candidate was optimized for; then the sentinel is told what it says of both.
     """
     per_prompt = -(-recipe.evaluate.completions // len(prompts))
     repeated = [prompt for prompt in prompts for _ in range(per_prompt)]
@@ -77,10 +82,15 @@ def evaluate(
         base, live, repeated, recipe.sampling, seed=seed + 1, message="the live policy answers", share=(0.4, 0.8)
     )
     shape = (len(prompts), per_prompt)
-    scores = [judge.score(texts, tokens=recipe.micro_batch_tokens).double().numpy() for texts in (candidate, answers)]
+    by_judge = score_of(judge, recipe)
+    scores = [by_judge(texts) for texts in (candidate, answers)]
     wins = prompt_wins(*(values.reshape(shape) for values in scores))
     rate = win_rate(wins, resamples=recipe.evaluate.resamples, seed=recipe.seed)
     measured = _spread(candidate, recipe.evaluate.kl_samples)
+    signals = None
+    if proxy is not None:
+        climb = prompt_wins(*(proxy(texts).reshape(shape) for texts in (candidate, answers)))
+        signals = Signals(proxy_win=_bounded(climb, recipe), judge_win=_bounded(wins, recipe))
     return Evaluation(
         live_version=live_version,
         judge_accuracy=card.test_accuracy,
@@ -96,8 +106,30 @@ def evaluate(
         kl_samples=len(measured),
         kl_to_parent=kl(base, CANDIDATE, live, measured, tokens=recipe.micro_batch_tokens),
         kl_to_base=kl(base, CANDIDATE, None, measured, tokens=recipe.micro_batch_tokens),
+        signals=signals,
         best_of=_best_of(base, live, judge, prompts, scores[1].reshape(shape), best_of, recipe) if best_of else None,
     )
+
+
+def score_of(model: RewardModel, recipe: Recipe) -> Score:
+    """A reward model's scores."""
+    return lambda texts: model.score(texts, tokens=recipe.micro_batch_tokens).double().numpy()
+
+
+def implicit_reward(base: SharedBase, live: str | None, recipe: Recipe) -> Score:
+    """What DPO optimizes, up to beta: ln of candidate over the version that it started from (Rafailov et al. 2023,
+    eq. 5)."""
+
+    def score(texts: Sequence[Text]) -> NDArray[np.float64]:
+        own, other = (sequence_logps(base, role, texts, tokens=recipe.micro_batch_tokens) for role in (CANDIDATE, live))
+        return own - other
+
+    return score
+
+
+def _bounded(wins: NDArray[np.float64], recipe: Recipe) -> Bounded:
+    rate = win_rate(wins, resamples=recipe.evaluate.resamples, seed=recipe.seed, level=LEVEL)
+    return Bounded(value=rate.mean, low=rate.low, high=rate.high, count=len(wins))
 
 
 def _best_of(

@@ -19,12 +19,12 @@ from typing import TypeVar
 
 import redis
 
-from core import keys, registry
+from core import keys, registry, releases, tracing
 from core.adapters import MANIFEST
 from core.errors import Conflict, UsageError
 from core.records import AdapterManifest, Choices, GateReport, PolicyState, PolicyVersion, Run, RunState, now
 from core.settings import Settings
-from training import runs, trainer
+from training import runs, sentinel, trainer
 from training.program import CHECKPOINT
 from training.reward_card import VOTES
 from training.stages import CHOICE, CHOICES, RESULT, Round, Stage, stages_of
@@ -126,6 +126,8 @@ def _prepare(client: redis.Redis, settings: Settings, run: Run) -> Round:
         _drop(artifacts=settings.artifacts, run=run)
     made_from.write_text(str(run.parent))
     round_.recipe.write_text(run.recipe)
+    steps = sentinel.steps(registry.policies(client), run.parent)
+    round_.steps.write_text(json.dumps([step.model_dump(mode="json", by_alias=True) for step in steps]) + "\n")
     return round_
 
 
@@ -153,13 +155,15 @@ def _run_stage(client: redis.Redis, settings: Settings, round_: Round, stage: St
     out = round_.attempt / stage.name
     _go_on(round_, stage, out)
     started = time.monotonic()
-    outcome = trainer.run(
-        stage.command(round_, out),
-        log=round_.attempt / f"{stage.name}.log",
-        beat=partial(_beat, client, settings, round_.run, stage.name),
-        interval_s=min(settings.lease_s / _BEATS_PER_LEASE, _SLOWEST_BEAT_S),
-        stop=stop,
-    )
+    with tracing.span(f"stage {stage.name}", {"plumbline.run.attempt": round_.run.attempt}):
+        outcome = trainer.run(
+            stage.command(round_, out),
+            log=round_.attempt / f"{stage.name}.log",
+            beat=partial(_beat, client, settings, round_.run, stage.name),
+            interval_s=min(settings.lease_s / _BEATS_PER_LEASE, _SLOWEST_BEAT_S),
+            stop=stop,
+        )
+        tracing.annotate({"process.exit.code": outcome.status})
     if outcome.status == _SKIPPED_STATUS:
         raise StageSkipped(f"{stage.name}: {outcome.result.get('skipped', 'no reason given')}")
     if outcome.status != 0:
@@ -197,7 +201,8 @@ def _beat(client: redis.Redis, settings: Settings, run: Run, stage: str, progres
 
 
 def _commit(client: redis.Redis, settings: Settings, round_: Round) -> int:
-    """Registers the candidate, promotes it if the gate passed, and ends the run, in one step; returns its version.
+    """Registers the candidate, opens its release if the gate passed, and ends the run, in one step; returns its
+    version. While another candidate is on its way, this one waits for that one's end.
 
     Raises:
         Conflict: another attempt holds the run, or another version went live since the evaluation.
@@ -218,7 +223,11 @@ def _commit(client: redis.Redis, settings: Settings, round_: Round) -> int:
         created=now(),
         state=PolicyState.CANDIDATE,
     )
-    version = _patiently(settings, lambda: registry.publish(client, candidate, gate, run=run.id, attempt=run.attempt))
+    stage = releases.first_stage(settings.shadow)
+    version = _patiently(
+        settings,
+        lambda: registry.publish(client, candidate, gate, run=run.id, attempt=run.attempt, stage=stage),
+    )
     log.info("run %s: version %d, gate %s: %s", run.id, version, gate.verdict, gate.summary)
     return version
 

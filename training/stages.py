@@ -47,6 +47,11 @@ class Round:
         return self.directory / "recipe.json"
 
     @property
+    def steps(self) -> Path:
+        """The versions that the candidate comes from, for the sentinel (training/sentinel.py)."""
+        return self.directory / "steps.json"
+
+    @property
     def snapshot(self) -> Path:
         return self.artifacts / "snapshots" / self.run.snapshot
 
@@ -116,7 +121,8 @@ def _evaluate(round_: Round, out: Path) -> Arguments:
     candidate = round_.adapter(round_.result("publish")["adapter_sha256"])
     policies: Arguments = ["--candidate", candidate, "--live", round_.parent, "--live-version", str(round_.run.parent)]
     judged: Arguments = ["--judge", round_.finished(judge), "--snapshot", round_.snapshot, "--out", out]
-    return [*_program("evaluate", round_), *policies, *judged]
+    watched: Arguments = ["--reward", round_.finished("reward"), "--steps", round_.steps]
+    return [*_program("evaluate", round_), *policies, *judged, *watched]
 
 
 def _choice(round_: Round, out: Path) -> Arguments:

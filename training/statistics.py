@@ -9,27 +9,35 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.signs import grams
+
 Z_95 = 1.6448536269514722
 """95 % quantile of the normal distribution: one-sided bounds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WinRate:
-    """`WinRate(mean=0.58, low=0.556, high=0.604)`; low and high are one-sided 95 % bounds each."""
+    """`WinRate(mean=0.58, low=0.556, high=0.604)`; low and high are one-sided bounds."""
 
     mean: float
     low: float
     high: float
 
 
-def wilson_low(successes: float, trials: int) -> float:
-    """One-sided 95 % lower bound of a share (Wilson 1927): holds for few trials and shares near 0 and 1 too."""
+def wilson_low(successes: float, trials: int, *, z: float = Z_95) -> float:
+    """One-sided lower bound of a share (Wilson 1927), by default of 95 %: holds for few trials and shares near 0 and 1
+    too."""
     if trials == 0:
         return 0.0
-    share, z2 = successes / trials, Z_95**2
+    share, z2 = successes / trials, z**2
     centre = share + z2 / (2 * trials)
-    spread = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+    spread = z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
     return max(0.0, (centre - spread) / (1 + z2 / trials))
+
+
+def wilson_high(successes: float, trials: int, *, z: float = Z_95) -> float:
+    """The upper bound likewise."""
+    return 1.0 - wilson_low(trials - successes, trials, z=z)
 
 
 def prompt_wins(candidate: NDArray[np.float64], live: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,12 +53,13 @@ def prompt_wins(candidate: NDArray[np.float64], live: NDArray[np.float64]) -> ND
     return (0.5 + 0.5 * np.sign(margin)).mean(axis=(1, 2))
 
 
-def win_rate(wins: NDArray[np.float64], *, resamples: int, seed: int) -> WinRate:
-    """Mean over prompts with bootstrap bounds; prompts are resampled whole, since samples of one prompt are alike."""
+def win_rate(wins: NDArray[np.float64], *, resamples: int, seed: int, level: float = 0.95) -> WinRate:
+    """Mean over prompts with bootstrap bounds, one-sided of this level each; prompts are resampled whole, since samples
+    of one prompt are alike."""
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(wins), size=(resamples, len(wins)))
     means = wins[drawn].mean(axis=1)
-    low, high = np.quantile(means, [0.05, 0.95])
+    low, high = np.quantile(means, [1 - level, level])
     return WinRate(mean=float(wins.mean()), low=float(low), high=float(high))
 
 
@@ -64,20 +73,14 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 def is_degenerate(token_ids: Sequence[int], eos_ids: Sequence[int]) -> bool:
     """Empty, or stuck: some four tokens in a row come three times or more."""
     text = [token for token in token_ids if token not in eos_ids]
-    return not text or max(Counter(_grams(text, 4)).values(), default=0) >= 3
-
-
-def repetition(token_ids: Sequence[int], *, n: int = 4) -> float:
-    """Share of a completion's n-grams that stood in it before (Welleck et al. 2019, seq-rep-n); 0 if it has none."""
-    grams = list(_grams(token_ids, n))
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+    return not text or max(Counter(grams(text, 4)).values(), default=0) >= 3
 
 
 def distinct(completions: Iterable[Sequence[int]], *, n: int) -> float:
     """distinct-n (Li et al. 2016): different n-grams over all n-grams of these completions. It falls with their
     number, so compare only equally many."""
-    grams = [gram for completion in completions for gram in _grams(completion, n)]
-    return len(set(grams)) / len(grams) if grams else 0.0
+    found = [gram for completion in completions for gram in grams(completion, n)]
+    return len(set(found)) / len(found) if found else 0.0
 
 
 def refusal_rate(texts: Sequence[str], patterns: Iterable[str]) -> float:
@@ -90,7 +93,3 @@ def best_of_kl(n: int) -> float:
     """log n − (n − 1)/n: the most that choosing the best of n samples moves a policy, in nats a completion; exact where
     no two completions score alike (Beirami et al. 2024)."""
     return math.log(n) - (n - 1) / n
-
-
-def _grams(token_ids: Sequence[int], n: int) -> Iterable[tuple[int, ...]]:
-    return zip(*(token_ids[start:] for start in range(n)), strict=False)

@@ -35,11 +35,13 @@ State = Literal["ready", "waiting", "silent", "failed"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """The survey that the next round waits for: `Asked(snapshot="5d41402a…", recipe="{…}", rings=1, error="")`."""
+    """The survey that the next round waits for: `Asked(snapshot="5d41402a…", recipe="{…}", votes=900)`."""
 
     snapshot: str
     recipe: str
     """As JSON."""
+    votes: int
+    """That people had given when the snapshot was cut."""
     rings: int
     error: str
     """Why it will not come."""
@@ -50,10 +52,10 @@ def directory(artifacts: Path, snapshot: str) -> Path:
     return artifacts / "trust" / snapshot
 
 
-def ask(client: redis.Redis, snapshot: str, *, recipe: str) -> Asked:
+def ask(client: redis.Redis, snapshot: str, *, recipe: str, votes: int) -> Asked:
     """Notes that the next round waits for a survey of this snapshot; of two who ask the first is heard."""
     if client.hsetnx(keys.SURVEY, "snapshot", snapshot):
-        client.hset(keys.SURVEY, "recipe", recipe)
+        client.hset(keys.SURVEY, mapping={"recipe": recipe, "votes": votes})
     found = pending(client)
     assert found is not None
     return found
@@ -67,6 +69,7 @@ def pending(client: redis.Redis) -> Asked | None:
     return Asked(
         snapshot=held["snapshot"],
         recipe=held.get("recipe", "{}"),
+        votes=int(held.get("votes", 0)),
         rings=int(held.get("rings", 0)),
         error=held.get("error", ""),
     )

@@ -1,4 +1,5 @@
-"""The Celery worker: takes a run's id from the broker and works on the run, one at a time; likewise surveys of votes.
+"""The Celery worker: takes a run's id from the broker and works on the run, one at a time; likewise surveys of votes,
+and the comparison of answers that nobody saw.
 
 `python -m training.worker` starts it. The message is only a doorbell, acknowledged at once: what is to be done, by whom
 and how often stands in the run's record, so that a lost or doubled message costs nothing but time. No result backend
@@ -11,19 +12,20 @@ import sys
 from typing import Any
 
 from celery import Celery  # type: ignore[import-untyped]
-from celery.signals import worker_process_init, worker_shutting_down  # type: ignore[import-untyped]
+from celery.signals import setup_logging, worker_process_init, worker_shutting_down  # type: ignore[import-untyped]
 from kombu.exceptions import OperationalError
 
-from core import keys
+from core import keys, logs, tracing
 from core.errors import UsageError
 from core.records import RunState
 from core.redis import connect
 from core.settings import Settings, settings
-from training import pipeline, survey, trainer
+from training import pipeline, shadow, survey, trainer
 
 log = logging.getLogger("plumbline.worker")
 RUN_ROUND = "plumbline.run_round"
 SURVEY = "plumbline.survey"
+SHADOW = "plumbline.shadow"
 CHECK = "plumbline.check"
 """The scheduler's look at the votes, which is rung for when a survey is done."""
 _STOP_READ, _STOP_WRITE = os.pipe()
@@ -85,8 +87,14 @@ app.add_defaults(configuration)
 @app.task(name=RUN_ROUND)  # type: ignore[untyped-decorator]
 def run_round(run_id: str) -> None:
     """Works on one run; what it comes to stands in the run's record."""
-    with connect(settings().redis_url) as client:
-        run = pipeline.run_round(client, settings(), run_id, stop=_STOP_READ)
+    logs.bind(run_id=run_id)
+    try:
+        with connect(settings().redis_url) as client, tracing.span("run", {"plumbline.run.id": run_id}):
+            run = pipeline.run_round(client, settings(), run_id, stop=_STOP_READ)
+            if run is not None:
+                tracing.annotate({"plumbline.run.state": str(run.state), "plumbline.run.method": run.method})
+    finally:
+        tracing.stop()  # this process ends with its task
     if run is not None and run.state is RunState.QUEUED:  # given back: let the next worker know
         ring(run_id)
 
@@ -100,6 +108,13 @@ def look_at_votes(snapshot: str) -> None:
         _ring(CHECK, [], keys.OPS_QUEUE, settings())
 
 
+@app.task(name=SHADOW)  # type: ignore[untyped-decorator]
+def judge_shadow(release_id: str) -> None:
+    """Compares answers that nobody saw; what it comes to stands with the release."""
+    with connect(settings().redis_url) as client:
+        shadow.carry_out(client, settings(), release_id, stop=_STOP_READ)
+
+
 def ring(run_id: str, config: Settings | None = None) -> None:
     """Tells the workers that a run is waiting. A doorbell that fails is only late: the scheduler rings again."""
     _ring(RUN_ROUND, [run_id], keys.TRAIN_QUEUE, config or settings())
@@ -108,6 +123,11 @@ def ring(run_id: str, config: Settings | None = None) -> None:
 def ring_for_survey(snapshot: str, config: Settings) -> None:
     """The same for a snapshot that is to be surveyed."""
     _ring(SURVEY, [snapshot], keys.TRAIN_QUEUE, config)
+
+
+def ring_for_shadow(release_id: str, config: Settings) -> None:
+    """The same for a release with answers that nobody saw."""
+    _ring(SHADOW, [release_id], keys.TRAIN_QUEUE, config)
 
 
 def _ring(task: str, arguments: list[Any], queue: str, config: Settings) -> None:
@@ -132,6 +152,12 @@ def send(task: str, arguments: list[Any], *, queue: str, config: Settings) -> No
 def _die_with_the_worker(**_: object) -> None:
     """The child that holds a task does not outlive a killed worker, and its trainer does not outlive the child."""
     trainer.die_with(os.getppid())
+    tracing.start(settings(), "worker")
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _leave_logging_alone(**_: object) -> None:
+    """Celery sets logging up by itself unless somebody listens here; `main` has done it."""
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
@@ -140,13 +166,19 @@ def _stop_the_trainer(**_: object) -> None:
     os.write(_STOP_WRITE, b"x")
 
 
+def quiet() -> list[str]:
+    """For Celery's command line: its banner is no JSON."""
+    return ["--quiet"] if settings().log == "json" else []
+
+
 def main() -> int:
     try:
+        logs.configure(settings(), "worker")
         os.environ["BROKER_URL"] = broker_url(settings())  # Celery's command line reads it too, in its own spelling
     except UsageError as error:
         print(f"plumbline worker: {error}", file=sys.stderr)
         return 2
-    arguments = ["worker", "--hostname", "train@%h", "--pool", "prefork", "--concurrency", "1"]
+    arguments = [*quiet(), "worker", "--hostname", "train@%h", "--pool", "prefork", "--concurrency", "1"]
     arguments += ["--queues", keys.TRAIN_QUEUE]
     app.worker_main([*arguments, "--loglevel", "INFO", "--without-gossip", "--without-mingle"])
     return 0

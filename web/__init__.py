@@ -1,13 +1,14 @@
-"""The chat page that the API serves at `/`: static files, no build step, no request to another host.
+"""The chat page that the API serves at `/`, built from `app/` (npm, Vite, TypeScript) into `page/`.
 
-The files lie in `page/`, apart from this module, so that serving the directory publishes nothing else. Every address
-in them is relative, so the page also works below a path prefix. `Content-Security-Policy: default-src 'self'` is
-enough for all of it: no script or style is inline.
+`page/` is not in the repository: `make setup` builds it (`app/build.sh`), and the wheel brings it, so that who installs
+that needs no Node. It lies apart from this module, so that serving the directory publishes nothing else. Every address
+in it is relative, so the page also works below a path prefix. `Content-Security-Policy: default-src 'self'` is enough
+for all of it: no script or style is inline, and nothing is asked of another host.
 """
 
 from pathlib import Path
 
 
 def directory() -> Path:
-    """The directory to mount: it holds `index.html` and all that it names."""
+    """The directory to serve: it holds `index.html`, `tasks.html` and all that they name, if the page was built."""
     return Path(__file__).with_name("page")

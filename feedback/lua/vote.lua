@@ -3,14 +3,15 @@
 -- KEYS[2..]: target (completion or comparison), feedback counts, up to two idempotency keys
 -- ARGV[3..]: what the client said (JSON: the event's fields as far as they are known), its digest, '1' if it chose the
 --            id, a random word for this call, feedback window (s), life of the idempotency keys (s), prefix of
---            completion keys
+--            completion keys, whose vote it is (a tenant, or '' for the deployment), and of a visitor of the page besides: the
+--            rater, whose own the target must be, and the key of the list of their votes
 -- Returns {outcome, view}; outcome 'new' or 'replay'. Refusals are {outcome} or {outcome, number of sides}:
 --   'key_conflict', 'unknown', 'no_choice', 'unfinished', 'unvotable', 'wrong_kind', 'wrong_sides', 'unchanged',
 --   'revealed', 'archived'
 -- The first write must be one that Redis refuses when memory is full (XADD, HSET), so that nothing is left half done.
 local TARGET, COUNTS, FIRST_KEY = KEYS[2], KEYS[3], 4
 local said, digest, own_id, call = cjson.decode(ARGV[3]), ARGV[4], ARGV[5] == '1', ARGV[6]
-local window, key_life, completion_prefix = ARGV[7], ARGV[8], ARGV[9]
+local window, key_life, completion_prefix, tenant, own = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11] or ''
 
 local function same(one, other)
   if type(one) ~= 'table' or type(other) ~= 'table' then return one == other end
@@ -51,18 +52,22 @@ if is_comparison then
   local fields = redis.call('HMGET', TARGET, 'record', 'revealed', 't:0:' .. said.kind)
   if not fields[1] then return {'unknown'} end
   local comparison = cjson.decode(fields[1])
+  if (comparison.tenant or '') ~= tenant then return {'unknown'} end
   revealed, held, asked_by, ids = fields[2], fields[3], comparison.rater, comparison.completion_ids
 else
   ids = {said.target.id}
 end
+if is_comparison and own ~= '' and asked_by ~= own then return {'unknown'} end
 local versions, train, extended = {}, true, {TARGET}
 for index, id in ipairs(ids) do
   local key = completion_prefix .. id
   local fields = redis.call('HMGET', key, 'outline', 'state')
   if not fields[2] then return {'unknown'} end
   local side = cjson.decode(fields[1] or redis.call('HGET', key, 'record'))
+  if (side.tenant or '') ~= tenant then return {'unknown'} end
   if not is_comparison then
     asked_by = side.rater
+    if own ~= '' and asked_by ~= own then return {'unknown'} end
     if type(side.comparison_id) == 'string'
       and redis.call('HEXISTS', ARGV[2] .. side.comparison_id, 'revealed') == 0 then return {'unknown'} end
   end
@@ -101,6 +106,11 @@ if is_new then
   redis.call('HSET', TARGET, field, said.id)
   if standing then redis.call('HSET', bucket(before), before, standing.position .. ',s') end
   if decides then redis.call('HSET', TARGET, held and 'decided' or 'revealed', said.id) end
+  if own ~= '' then
+    redis.call('ZADD', ARGV[12], string.match(position, '^%d+'), said.id)
+    redis.call('ZREMRANGEBYRANK', ARGV[12], 0, -501)
+    redis.call('EXPIRE', ARGV[12], 90 * 86400)
+  end
   before, standing = said.id, {position = position, event = json, where = position}
 end
 for index = FIRST_KEY, #KEYS do

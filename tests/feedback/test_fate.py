@@ -13,7 +13,7 @@ from feedback.outcomes import Outcome
 from tests.feedback.votes import on_completion, vote
 
 VOTE = vote().feedback
-RELEASED = [PolicyState.LIVE, PolicyState.PREVIOUS, PolicyState.RETIRED, PolicyState.ROLLED_BACK]
+RELEASED = [PolicyState.CANARY, PolicyState.LIVE, PolicyState.PREVIOUS, PolicyState.RETIRED, PolicyState.ROLLED_BACK]
 REASONS = {reason for kind in (Unusable, Crowded, Withheld) for reason in get_args(kind)}
 
 
@@ -83,3 +83,29 @@ def test_what_is_over_says_so():
 def test_what_no_rule_turns_into_rows_is_for_people(kind, value):
     said = on_completion(kind, value).feedback
     assert in_words(said, [], superseded=False) == f"not used: a {kind} is for people to read"
+
+
+@pytest.mark.parametrize(
+    ("uses", "state", "versions"),
+    [
+        ([], "waiting", []),
+        ([use()], "waiting", []),
+        ([use((4, PolicyState.REJECTED))], "waiting", []),
+        ([use((2, PolicyState.LIVE)), use((1, PolicyState.RETIRED))], "used", [1, 2]),
+        ([use((2, PolicyState.LIVE), trains=False)], "used", [2]),
+        ([use(used_as=None, reason="tie")], "set_aside", []),
+        ([use(used_as=None, reason="quarantined")], "set_aside", []),
+        ([use(used_as=None, reason="expired"), use((1, PolicyState.PREVIOUS))], "used", [1]),
+    ],
+)
+def test_the_same_in_a_word(uses: list[Use], state: str, versions: list[int]) -> None:
+    """As the sentence says it."""
+    assert (fate.state_of(VOTE, uses), fate.released_in(uses)) == (state, versions)
+    begins = {"waiting": "waiting for", "used": "used in", "set_aside": "not used"}[state]
+    assert in_words(VOTE, uses, superseded=False).startswith(begins)
+
+
+def test_what_was_taken_back_and_what_people_read() -> None:
+    """A comment trains nothing, and nothing else can be said of what was withdrawn."""
+    assert fate.state_of(vote(kind="comment", value="Odd.").feedback, []) == "set_aside"
+    assert fate.state_of(vote(withdrawn=True).feedback, [use((2, PolicyState.LIVE))]) == "withdrawn"

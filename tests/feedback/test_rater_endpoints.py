@@ -79,14 +79,14 @@ def test_decisions_are_events_in_the_log(api, admin, redis_client, put_completio
     assert first.json() == again.json()
     assert first.json()["review"] | {"created_at": ""} == WHY | {
         "action": "quarantine",
-        "actor": "admin",
+        "actor": "api:local",
         "created_at": "",
     }
     second = admin.post(f"{path}/restore", json={"reason": " it was a class of pupils\n"})
     assert (second.status_code, second.json()["state"]) == (201, "active")
     assert reviews(redis_client) == [
-        ("user-7", "quarantine", "admin", WHY["reason"]),
-        ("user-7", "restore", "admin", "it was a class of pupils"),
+        ("user-7", "quarantine", "api:local", WHY["reason"]),
+        ("user-7", "restore", "api:local", "it was a class of pupils"),
     ]
     shown = admin.get(path).json()
     assert shown["history"] == [second.json()["review"], first.json()["review"]]
@@ -191,7 +191,7 @@ def test_the_scheduler_decides_by_what_it_saw(admin, redis_client):
     assert (informed.quarantined, informed.new) == (True, True)
     assert [(action, actor) for _, action, actor, _ in reviews(redis_client)] == [
         ("quarantine", "trust"),
-        ("restore", "admin"),
+        ("restore", "api:local"),
         ("quarantine", "trust"),
     ]
 

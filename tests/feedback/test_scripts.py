@@ -11,8 +11,9 @@ from core import keys
 from core.errors import Unavailable
 from core.records import CompletionRecord
 from core.redis import connect_async
+from core.trips import MAX_TOGETHER
 from feedback import scripts
-from feedback.scripts import MAX_TOGETHER, Call
+from feedback.scripts import Call
 
 
 def _vote(number: int, *, target: str = "chatcmpl-1") -> Call:
@@ -20,7 +21,7 @@ def _vote(number: int, *, target: str = "chatcmpl-1") -> Call:
     said = f'{{"id":"fb_{number}","target":{{"type":"completion","id":"{target}"}},"kind":"thumb","value":1,'
     said += f'"rater":"rater-{number}"}}'
     where = [keys.completion(target), keys.FEEDBACK_COUNTS]
-    return Call(name="vote", keys=where, args=[said, "", "0", f"word-{number}", 3600, 3600, keys.completion("")])
+    return Call(name="vote", keys=where, args=[said, "", "0", f"word-{number}", 3600, 3600, keys.completion(""), ""])
 
 
 def test_calls_at_once_share_trips_and_keep_their_answers(
@@ -46,6 +47,26 @@ def test_calls_at_once_share_trips_and_keep_their_answers(
     stored = [json.loads(fields["event"])["id"] for _, fields in redis_client.xrange(keys.FEEDBACK)]
     assert sorted(stored) == sorted(f"fb_{number}" for number in good)
     assert len(good) > MAX_TOGETHER
+
+
+def test_scripts_that_redis_forgot_are_told_again(
+    redis_server: str, redis_client: redis.Redis, put_completion: Callable[..., CompletionRecord]
+) -> None:
+    """A restarted Redis knows no script: of votes that share trips none is lost, none stored twice, order is kept."""
+    put_completion("chatcmpl-1")
+
+    async def work() -> list[Any]:
+        client = connect_async(redis_server)
+        await scripts.run_all(client, [_vote(0)])
+        await client.script_flush()
+        answers = await scripts.run_all(client, [_vote(number) for number in range(1, 6)])
+        await client.aclose()
+        return answers
+
+    answers = asyncio.run(work())
+    assert [answer[0] for answer in answers] == ["new"] * 5
+    stored = [json.loads(fields["event"])["id"] for _, fields in redis_client.xrange(keys.FEEDBACK)]
+    assert stored == [f"fb_{number}" for number in range(6)]
 
 
 def test_one_who_gives_up_harms_no_other(

@@ -61,7 +61,7 @@ class TwiceSent:
     def register_script(self, text: str) -> Callable[..., Awaitable[object]]:
         script = self._client.register_script(text)
 
-        async def twice(*, keys: list[str], args: list[str], client: object) -> object:
+        async def twice(*, keys: list[str], args: list[str]) -> object:
             first = await script(keys=keys, args=args)
             if "XADD" not in text:
                 return first

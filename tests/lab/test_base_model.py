@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3ForCausalLM
 
 from lab.base_config import BaseModelConfig, load_config
-from lab.base_model import build_base_model, ensure_base_model, read_record, recipe_digest
+from lab.base_model import RECORD_NAME, BaseRecord, build_base_model, ensure_base_model, recipe_digest
 from lab.evaluate_base import judge, sample_completions
 from lab.world import sample_prompts
 
@@ -68,7 +68,7 @@ def test_the_directory_is_complete(tiny: Path) -> None:
 
 def test_the_record_says_where_the_weights_come_from(tiny: Path) -> None:
     """Digest, seed, loss and tokens stand beside the weights."""
-    record = read_record(tiny)
+    record = BaseRecord.model_validate_json((tiny / RECORD_NAME).read_text())
 
     assert record.digest == recipe_digest(TINY)
     assert record.seed == TINY.seed

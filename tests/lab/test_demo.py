@@ -14,8 +14,9 @@ import pytest
 import redis
 from rich.console import Console
 
-from core import registry
+from core import keys, registry, releases
 from core.errors import PlumblineError
+from core.evidence import Evidence
 from core.records import GateReport, PolicyState, PolicyVersion, RunState, SnapshotManifest, Verdict
 from core.settings import Settings
 from lab.arena import Arena, ArenaAnswer, ArenaConfig
@@ -25,6 +26,7 @@ from lab.demo import arena_prompts, compile_report, demo_recipe, demo_settings, 
 from lab.demo_config import DemoConfig, load_demo_config
 from lab.display import Display
 from lab.raters import RatersConfig
+from lab.release import ReleaseConfig
 from lab.world import sample_prompts
 from tests.lab.fake_service import FakeService
 from tests.lab.test_report import FIRST, SECOND
@@ -42,6 +44,7 @@ CONFIG = DemoConfig(
     swap_timeout_s=30.0,
     chats=ChatsConfig(concurrency=2, think_s=0.02, max_tokens=16),
     raters=RatersConfig(count=5, concurrency=4, tau=0.5, error=0.05, thumb_share=0.2, thumb_utility=1.0),
+    release=ReleaseConfig(chatting=2, voting=2, timeout_s=30.0),
     arena=ArenaConfig(prompts=12, concurrency=4),
 )
 
@@ -62,6 +65,8 @@ class FakeLearner:
         self.rounds = max(1, len(verdicts))
         """Votes that are still under way when the last round's run ends start no further one."""
         self.votes = self.used = 0
+        self.end = "promoted"
+        """How releases end; `open`: not at all."""
         self.failure = ""
         """If set, the next run fails for this reason."""
         self.threads: list[threading.Thread] = []
@@ -81,7 +86,8 @@ class FakeLearner:
         self.votes += 1
         if len(self.threads) == self.rounds:
             return
-        if self.votes - self.used >= CONFIG.min_votes and not runs.active(self.client):
+        is_idle = not runs.active(self.client) and releases.current(self.client) is None
+        if self.votes - self.used >= CONFIG.min_votes and is_idle:
             self.used = self.votes
             run_id = self.queue()
             self.threads.append(threading.Thread(target=self.learn, args=[run_id]))
@@ -149,8 +155,29 @@ class FakeLearner:
         )
         version = registry.publish(self.client, candidate, gate, run=run_id, attempt=run.attempt)
         if verdict is Verdict.PASS:
+            self.decide(f"rel_{version}")
+        if verdict is Verdict.PASS and self.end == "promoted":
             self.service.resident = sorted({0, self.service.live, version})
             self.service.live = version
+
+    def decide(self, release_id: str) -> None:
+        """Five more votes, and the release is what the test wants it to be."""
+        target = self.votes + 5
+        while self.votes < target - 3 and self.end != "open":
+            time.sleep(0.02)
+        releases.advance(self.client, release_id, from_stage=releases.FIRST, reason="it is quiet")
+        time.sleep(1.0)  # the demo looks twice a second
+        while self.votes < target and self.end != "open":
+            time.sleep(0.02)
+        if self.end == "open":
+            return
+        found = Evidence(release=release_id, position="1-0", wins=4, losses=1, log10_e=1.5)
+        self.client.hset(keys.release_evidence(release_id), "record", found.to_json())
+        self.used = self.votes
+        if self.end == "promoted":
+            releases.promote(self.client, release_id, reason="e = 32", actor="scheduler")
+        else:
+            releases.end(self.client, release_id, state="rolled_back", reason="e = 40 against", actor="scheduler")
 
 
 class Told:
@@ -198,13 +225,18 @@ def test_two_rounds_from_votes_to_better_answers(told: Told) -> None:
     assert (written["v2_vs_v1"]["newer"], written["v2_vs_v1"]["older"]) == (2, 1)
     assert written["v2_vs_v1"]["difference"] == 0.0  # both versions say the same
     assert written["examples"][0]["prompt"] == "A dog is"
-    parts = {f"round {number} {part}" for number in (1, 2) for part in ("votes", "training", "swap")}
+    parts = {f"round {number} {part}" for number in (1, 2) for part in ("votes", "training", "release")}
     assert written["seconds"].keys() == parts | {"start", "evaluation"}
-    assert "v2 dpo" in told.printed()
+    release = first["release"]
+    assert (release["id"], release["state"], release["raters"], release["log10_e"]) == ("rel_1", "promoted", 5, 1.5)
+    assert [step["what"] for step in release["steps"]] == ["release.opened", "release.advanced", "promote"]
+    printed = told.printed()
+    assert "v2 dpo" in printed
+    assert "Release rel_1 promoted: e = 32" in printed and "10% of end users: it is quiet" in printed
 
 
-def test_a_rounds_figures_are_its_own(told: Told) -> None:
-    """Snapshots hold all votes to date; a row shows the new votes, drops and thumbs, and what the run measured."""
+def test_a_rounds_figures_are_its_snapshots(told: Told) -> None:
+    """A row shows the votes, drops and thumbs that the round's own snapshot holds, and what the run measured."""
     learner = told.learner(Verdict.PASS, Verdict.FAIL)
 
     asyncio.run(told.run())
@@ -212,10 +244,9 @@ def test_a_rounds_figures_are_its_own(told: Told) -> None:
     first, second = json.loads(told.json_path.read_text())["rounds"]
     manifests = [learner.artifacts / "snapshots" / f"snapshot-{number}" / "manifest.json" for number in (1, 2)]
     rows = [SnapshotManifest.model_validate_json(path.read_text()).rows for path in manifests]
-    assert (first["votes"], second["votes"]) == (rows[0], rows[1] - rows[0])
-    assert (first["votes_to_date"], second["votes_to_date"]) == (rows[0], rows[1])
-    assert [row["dropped"] for row in (first, second)] == [{"identical": 1}, {"identical": 1}]
-    assert [row["thumbs"] for row in (first, second)] == [3, 3]
+    assert [row["votes"] for row in (first, second)] == rows
+    assert [row["dropped"] for row in (first, second)] == [{"identical": 1}, {"identical": 2}]
+    assert [row["thumbs"] for row in (first, second)] == [3, 6]
     assert [row["policy_rows"] for row in (first, second)] == [10, 20]
     assert (second["rm_accuracy"], second["kl_parent"], second["kl_base"]) == (0.7, 0.5, 0.8)
     assert 0.5 <= first["rm_ceiling"] <= 1.0
@@ -233,6 +264,36 @@ def test_a_rejected_second_round_is_a_valid_end(told: Told) -> None:
     assert written["rounds"][1]["vote_to_first_token_s"] is None
     assert (written["v2_vs_v1"], written["newest"]) == (None, 1)
     assert "held assistant@v2 back" in told.printed()
+
+
+def test_a_release_that_people_refuse_is_no_success(told: Told) -> None:
+    """Rolled back, version 1 has its row with the reason and is served to nobody; the exit status is 1."""
+    told.learner(Verdict.PASS, Verdict.FAIL).end = "rolled_back"
+
+    assert asyncio.run(told.run()) == 1
+
+    first = json.loads(told.json_path.read_text())["rounds"][0]
+    assert (first["release"]["state"], first["release"]["reason"]) == ("rolled_back", "e = 40 against")
+    assert (first["win_rate"], first["vote_to_first_token_s"]) == (None, None)
+
+
+def test_a_release_that_is_never_decided_ends_the_demo(told: Told) -> None:
+    """It says which, and what is known of it."""
+    told.learner(Verdict.PASS).end = "open"
+    config = CONFIG.model_copy(update={"release": CONFIG.release.model_copy(update={"timeout_s": 0.5})})
+
+    with pytest.raises(PlumblineError, match="Release rel_1 is still open: nobody has voted yet"):
+        asyncio.run(told.run(config))
+
+
+def test_everybody_in_the_crowd_comes_once(told: Told) -> None:
+    """First votes are evidence, so each person of a release has a name of their own."""
+    told.learner(Verdict.PASS, Verdict.FAIL)
+
+    asyncio.run(told.run())
+
+    raters = [vote["rater"]["id"] for vote in told.service.votes if vote["rater"]["id"].startswith("rel_1-")]
+    assert len(raters) >= 5 and len(set(raters)) == len(raters)
 
 
 def test_a_failed_chat_fails_the_demo(told: Told) -> None:

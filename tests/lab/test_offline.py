@@ -52,6 +52,14 @@ def test_only_fresh_votes_train_a_policy(bench: Bench, tmp_path: Path) -> None:
     assert {row.chosen_version for row in found.pairs} == {0, 1}
 
 
+def test_votes_may_be_of_other_folds_and_careless(bench: Bench) -> None:
+    """For a judge: prompts of its folds alone. With all of them careless, the longer of two unequal answers wins."""
+    ballots = no_votes()
+    vote(bench, ballots, None, version=0, pairs=40, thumbs=0, raters=RATERS, seed=2, folds=("judge", "test"), longer=1)
+    assert {row.fold for row in ballots.pairs} == {"judge", "test"}
+    assert all(len(row.chosen_token_ids) >= len(row.rejected_token_ids) for row in ballots.pairs)
+
+
 def test_a_policy_against_its_own_sample_is_even(bench: Bench) -> None:
     """The same answers on both sides: every comparison is a tie. An untrained model says nothing well formed."""
     prompts = sample_prompts(random.Random(3), 30, held_out=True)

@@ -6,13 +6,28 @@ import pytest
 from rich.console import Console
 
 from core.records import Verdict
-from lab.report import Control, Example, Report, RoundFigures, Versus, render
+from lab.report import Control, Example, ReleaseFigures, ReleaseStep, Report, RoundFigures, Versus, render
 
+RELEASE = ReleaseFigures(
+    id="rel_1",
+    against=0,
+    state="promoted",
+    reason="people prefer the candidate",
+    seconds=182.5,
+    raters=144,
+    won=90,
+    tied=4,
+    lost=50,
+    log10_e=1.34,
+    steps=[
+        ReleaseStep(what="release.opened", after_s=0.0, reason="gate passed"),
+        ReleaseStep(what="promote", after_s=182.5, reason="people prefer the candidate"),
+    ],
+)
 FIRST = RoundFigures(
     version=1,
     method="dpo",
     votes=712,
-    votes_to_date=712,
     policy_rows=498,
     dropped={"truncated": 4, "identical": 31},
     thumbs=181,
@@ -23,6 +38,7 @@ FIRST = RoundFigures(
     tokens=21.4,
     gate=Verdict.PASS,
     gate_reason="wins 63.1% against version 0",
+    release=RELEASE,
     win_rate=0.656,
     win_rate_low=0.631,
     win_rate_high=0.681,
@@ -38,6 +54,7 @@ SECOND = FIRST.model_copy(
         "kl_parent": None,
         "gate": Verdict.FAIL,
         "gate_reason": "win_rate_low is 0.49, it must be > 0.5",
+        "release": None,
         "win_rate": None,
         "win_rate_low": None,
         "win_rate_high": None,
@@ -45,6 +62,7 @@ SECOND = FIRST.model_copy(
         "vote_to_first_token_s": None,
     }
 )
+REFUSED = FIRST.model_copy(update={"release": RELEASE.model_copy(update={"state": "rolled_back"})})
 REPORT = Report(
     rounds=[FIRST, SECOND],
     control=Control(win_rate=0.497, win_rate_low=0.476, win_rate_high=0.519, good=0.2, tokens=22.9),
@@ -134,10 +152,18 @@ def test_the_json_file_has_the_agreed_keys() -> None:
 
 @pytest.mark.parametrize(
     ("rounds", "failed", "expected"),
-    [([FIRST, SECOND], 0, True), ([FIRST, SECOND], 1, False), ([SECOND, FIRST], 0, False)],
+    [([FIRST, SECOND], 0, True), ([FIRST, SECOND], 1, False), ([SECOND, FIRST], 0, False), ([REFUSED], 0, False)],
 )
-def test_success_is_no_failed_chat_and_a_first_round_that_was_served(
+def test_success_is_no_failed_chat_and_a_first_round_that_went_live(
     rounds: list[RoundFigures], failed: int, expected: bool
 ) -> None:
     """A rejection in a later round is the gate at work; in the first one nothing was ever swapped in."""
     assert REPORT.model_copy(update={"rounds": rounds, "failed": failed}).succeeded is expected
+
+
+def test_the_way_of_a_release_is_told_step_by_step() -> None:
+    """From the audit trail; the last line holds the evidence."""
+    text = printed(REPORT, width=130)
+    assert text.index("gate passed") < text.index("182 s")
+    (last,) = [line for line in text.splitlines() if "promote " in line]
+    assert "144" in last and "1.34" in last and "people prefer the candidate" in last

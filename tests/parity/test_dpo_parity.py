@@ -23,7 +23,11 @@ CASES = {
 """Our settings and TRL's. Conservative DPO is not among them: TRL 1.16 has label smoothing in `robust` only."""
 
 
-@pytest.mark.parametrize("case", CASES)
+RUNS = [*((case, "qwen3") for case in CASES), ("sigmoid", "llama")]
+"""A family of models matters to the forward pass alone, so one case is enough for the other one."""
+
+
+@pytest.mark.parametrize(("case", "model_directory"), RUNS, indirect=["model_directory"], scope="session")
 def test_losses_and_gradient_are_trls(case: str, model_directory: Path, tmp_path: Path) -> None:
     """Twenty AdamW steps: each loss within 1e-4. First step: every gradient within 1e-5. From an adapter that is not
     zero, so policy and reference differ from the start."""

@@ -27,6 +27,11 @@ MASK = ~recorded("padding_mask")
 """Tokens of the answers; `with_next` is TRL's mask "p1"."""
 
 
+def with_next(mask: Tensor) -> Tensor:
+    """The mask and one place more in each row: where `post_eos` puts the score and a value is still read."""
+    return mask | torch.cat([mask[:, :1], mask[:, :-1]], dim=1)
+
+
 def mean(values: Tensor, mask: Tensor) -> float:
     return losses.weighted_mean(values, mask.float(), mask.sum().item()).item()
 
@@ -46,12 +51,12 @@ def test_rewards() -> None:
     actual = advantages.token_rewards(recorded("scores"), kl, MASK, beta=SETTINGS["kl_coef"], score_at="post_eos")
 
     torch.testing.assert_close(actual, recorded("rewards"), **CLOSE)
-    assert torch.equal(advantages.with_next(MASK), ~recorded("padding_mask_p1"))
+    assert torch.equal(with_next(MASK), ~recorded("padding_mask_p1"))
 
 
 def test_advantages_and_returns() -> None:
     """Generalized advantage estimation over the answer and the place behind it, then whitened over the answers."""
-    mask = advantages.with_next(MASK)
+    mask = with_next(MASK)
     actual, returns = advantages.gae(
         recorded("rewards"), recorded("values"), mask, gamma=SETTINGS["gamma"], lam=SETTINGS["lam"]
     )
@@ -66,7 +71,7 @@ def test_losses_and_clipping(epoch: int) -> None:
     """In the first epoch the ratio is 1 and nothing is clipped; in the second the clipped branches count."""
     update = RECORD["updates"][epoch]
     rows = recorded("micro_batch_inds", update)
-    mask, critic = MASK[rows], advantages.with_next(MASK)[rows]
+    mask, critic = MASK[rows], with_next(MASK)[rows]
     new, old = recorded("new_logprobs", update), recorded("logprobs")[rows]
     gain, clip = recorded("mb_advantage", update), SETTINGS["cliprange"]
 
@@ -104,7 +109,7 @@ def test_a_whole_step_in_plain_numpy(score_at: advantages.Placement) -> None:
     tensors = [torch.tensor(array) for array in (old, reference, new, values, moved, scores)]
     old_, reference_, new_, values_, moved_, scores_ = tensors
     mask = torch.arange(5) < torch.tensor(lengths)[:, None]
-    critic = advantages.with_next(mask) if score_at == "post_eos" else mask
+    critic = with_next(mask) if score_at == "post_eos" else mask
     kl = advantages.kl_estimate(old_, reference_)
     rewards = advantages.token_rewards(scores_, kl, mask, beta=beta, score_at=score_at)
     gains, returns = advantages.gae(rewards, values_, critic, gamma=gamma, lam=lam)

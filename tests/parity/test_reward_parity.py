@@ -23,7 +23,11 @@ CASES = {"plain": (rows, 0.0), "centering": (rows, 0.05), "margins": (with_margi
 """The pairs, and the weight of the centering term."""
 
 
-@pytest.mark.parametrize("case", CASES)
+RUNS = [*((case, "qwen3") for case in CASES), ("plain", "llama")]
+"""A family of models matters to the forward pass alone, so one case is enough for the other one."""
+
+
+@pytest.mark.parametrize(("case", "model_directory"), RUNS, indirect=["model_directory"], scope="session")
 def test_losses_and_gradient_are_trls(case: str, model_directory: Path, tmp_path: Path) -> None:
     """Twenty AdamW steps on adapter and head: each loss within 1e-4. First step: every gradient within 1e-5."""
     make, centering = CASES[case]

@@ -1,16 +1,15 @@
 """The command line, as a user calls it."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import warm
+
 
 def plumbline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plumbline.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
+    return warm.run("plumbline.cli", *arguments, **environment)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +17,7 @@ def plumbline(*arguments: str, **environment: str) -> subprocess.CompletedProces
     [
         [],
         ["up"],
+        ["init"],
         ["demo"],
         ["policies"],
         ["policies", "rollback"],

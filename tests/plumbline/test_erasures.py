@@ -1,8 +1,5 @@
 """Erasures as the scheduler carries them out: what training left behind, and the command line."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from core.errors import UsageError
 from core.records import Run, RunState
 from core.settings import Settings
 from plumbline import erasures, scheduler
+from tests import warm
 from training import runs
 
 
@@ -55,8 +53,7 @@ def test_a_run_under_way_is_stopped_first(redis_client: redis.Redis, config: Set
 
 
 def plumbline(*arguments: str, config: Settings) -> str:
-    command = [sys.executable, "-m", "plumbline.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | config.environment(), timeout=60)
+    done = warm.run("plumbline.cli", *arguments, **config.environment())
     assert done.returncode == 0, done.stderr
     return done.stdout
 

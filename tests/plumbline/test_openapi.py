@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from plumbline.openapi import Listener
 ROOT = Path(__file__).parents[2]
 FILES: dict[Listener, str] = {"public": "openapi.json", "admin": "openapi-admin.json"}
 METHODS = {"get", "post", "patch", "delete", "put"}
+document = cache(openapi.document)
 
 
 @pytest.mark.parametrize("listener", FILES)
@@ -23,29 +25,29 @@ def test_committed_document_is_the_codes(listener: Listener) -> None:
 @pytest.mark.parametrize("listener", FILES)
 def test_every_refusal_has_openais_shape(listener: Listener) -> None:
     """Each operation says so of 4XX and 5XX, and names no other error: FastAPI's 422 is not ours."""
-    document = openapi.document(listener)
-    operations = [(path, method) for path, each in document["paths"].items() for method in METHODS & set(each)]
+    found = document(listener)
+    operations = [(path, method) for path, each in found["paths"].items() for method in METHODS & set(each)]
     assert operations
     for path, method in operations:
-        responses = document["paths"][path][method]["responses"]
+        responses = found["paths"][path][method]["responses"]
         assert {status for status in responses if status[0] in "45"} == {"4XX", "5XX"}, (method, path)
         for status in ("4XX", "5XX"):
             schema = responses[status]["content"]["application/json"]["schema"]
             assert schema == {"$ref": "#/components/schemas/ErrorBody"}, (method, path)
-    assert set(document["components"]["schemas"]) & {"HTTPValidationError", "ValidationError"} == set()
+    assert set(found["components"]["schemas"]) & {"HTTPValidationError", "ValidationError"} == set()
 
 
 def test_operations_have_names_of_their_own() -> None:
     """Generated clients name their functions after them."""
     for listener in FILES:
-        paths = openapi.document(listener)["paths"]
+        paths = document(listener)["paths"]
         names = [each[method]["operationId"] for each in paths.values() for method in METHODS & set(each)]
         assert len(set(names)) == len(names)
 
 
 def test_who_may_chat_may_do_the_rest() -> None:
     """A person's id is as long in votes, consent and erasure as in chats: else they could not be erased."""
-    public, admin = openapi.document("public"), openapi.document("admin")
+    public, admin = document("public"), document("admin")
     schemas = public["components"]["schemas"]
     [erased] = admin["paths"]["/v1/users/{rater_id}"]["delete"]["parameters"]
     [consenting] = public["paths"]["/v1/raters/{rater_id}/consent"]["post"]["parameters"]

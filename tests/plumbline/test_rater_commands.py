@@ -1,8 +1,6 @@
 """`plumbline raters` and the raters in `plumbline status`, as an operator calls them."""
 
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,14 +11,14 @@ from core import keys, registry
 from core.records import PolicyState, PolicyVersion, RaterReport, Share, TrustReport
 from feedback import store
 from plumbline import views
+from tests import warm
 
 LONG = "first side: e = 2.1e+06 after 38 votes"
 
 
 def plumbline(*arguments: str, redis_url: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plumbline.cli", *arguments]
-    variables = os.environ | {"REDIS_URL": redis_url, "USER": "ann", "COLUMNS": "160"} | environment
-    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=60)
+    variables = {"REDIS_URL": redis_url, "USER": "ann", "COLUMNS": "160"} | environment
+    return warm.run("plumbline.cli", *arguments, **variables)
 
 
 @pytest.fixture

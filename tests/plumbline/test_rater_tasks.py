@@ -1,9 +1,7 @@
 """`plumbline tasks`, as an operator calls it."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +9,13 @@ import redis
 
 from core import keys
 from core.records import Choice, CompletionRecord, Message
+from tests import warm
 
 RATE = {"kind": "rate", "target": {"type": "completion", "id": "chatcmpl-1"}, "external_id": "x-1"}
 
 
 def plumbline(*arguments: str, redis_url: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plumbline.cli", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"REDIS_URL": redis_url}, timeout=60
-    )
+    return warm.run("plumbline.cli", *arguments, REDIS_URL=redis_url)
 
 
 @pytest.fixture

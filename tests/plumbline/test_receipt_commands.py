@@ -1,10 +1,8 @@
 """`plumbline receipts`, as an operator calls it."""
 
 import asyncio
-import os
 import re
 import subprocess
-import sys
 
 import pytest
 import redis
@@ -14,13 +12,11 @@ from core.records import Target, now
 from core.redis import connect_async
 from feedback import receipt_keys, receipts
 from feedback.receipts import MAX_LIFE_S, Key, KeyRing
+from tests import warm
 
 
 def plumbline(*arguments: str, redis_url: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plumbline.cli", "receipts", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"REDIS_URL": redis_url}, timeout=60
-    )
+    return warm.run("plumbline.cli", "receipts", *arguments, REDIS_URL=redis_url)
 
 
 def ring(url: str) -> KeyRing:

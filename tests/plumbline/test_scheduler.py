@@ -15,7 +15,7 @@ import psutil
 import pytest
 import redis
 
-from core import keys, registry
+from core import keys, registry, releases
 from core.adapters import MANIFEST
 from core.errors import UsageError
 from core.records import (
@@ -35,6 +35,7 @@ from core.settings import Settings
 from feedback import snapshot
 from feedback.archiving import Moved
 from plumbline import scheduler
+from tests.serving import policies
 from training import runs
 from training.worker import send
 
@@ -153,6 +154,30 @@ def test_one_round_at_a_time(redis_client, config, vote):
     second = scheduler.start_round(redis_client, config)
     assert second.id != first.id
     assert note(redis_client, "last_reason") == ""
+
+
+def test_no_round_while_a_release_is_open(redis_client, config, vote):
+    """Its votes are about two policies; the next round begins when one of them is live alone."""
+    version = policies.publish(redis_client, "11" * 32)
+    vote(10)
+    scheduler.check(redis_client, config)
+    assert runs.all_runs(redis_client) == []
+    assert redis_client.hget(keys.SCHEDULER, "last_reason") == f"release rel_{version} is open"
+
+    releases.end(redis_client, f"rel_{version}", state="kept", reason="test", actor="test")
+    scheduler.check(redis_client, config)
+    assert len(runs.all_runs(redis_client)) == 1
+
+
+def test_the_judge_of_unseen_answers_is_rung_for_once(redis_client, config):
+    """Enough wait: one doorbell, however many schedulers look."""
+    policies.publish(redis_client, "11" * 32, stage=releases.SHADOW)
+    scheduler.check(redis_client, config)
+    assert rung(redis_client) == []
+    redis_client.sadd(keys.shadow_waiting("rel_1"), *(f"chatcmpl-{number}" for number in range(50)))
+    for _ in range(2):
+        scheduler.check(redis_client, config)
+    assert rung(redis_client) == ["rel_1"]
 
 
 def test_rejected_candidate_needs_new_votes(redis_client, config, vote):

@@ -1,12 +1,6 @@
 """Raters are judged before their votes are trained on: over a real Redis, once with a real survey."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -226,6 +220,23 @@ def test_rows_weigh_what_their_raters_do(redis_client, config, crowd):
     assert events(redis_client) == []
 
 
+def test_votes_that_nobody_looked_at_wait_for_the_next_round(redis_client, config, crowd):
+    """What comes while the worker looks is not trained on, and counts as new afterwards. What was said before and is
+    taken back meanwhile is not trained on either."""
+    crowd.honest()
+    assert scheduler.start_round(redis_client, config, force=True) is None
+    crowd.cast({"late": 0.0, "person-1": 5 / 6}, votes=10)
+    first = Feedback.model_validate_json(redis_client.xrange(keys.FEEDBACK, count=1)[0][1]["event"])
+    gone = first.model_copy(update={"revision": 2, "withdrawn": True})
+    redis_client.xadd(keys.FEEDBACK, {"event": gone.to_json()})
+    leave_survey(redis_client, config)
+    run = scheduler.start_round(redis_client, config)
+    assert run is not None
+    cut = snapshot.read(config.artifacts / "snapshots" / run.snapshot)
+    assert {row.feedback_id for row in cut.pairs} == {f"fb_{number}" for number in range(2, HONEST * VOTES + 1)}
+    assert scheduler.new_votes(redis_client) == 20
+
+
 def test_doing_it_again_is_doing_it_once(redis_server, redis_client, config, crowd):
     """Four schedulers find the same survey, and a later round judges anew: one run, and each of the ring is set aside
     once and keeps the report that says why, though their votes are not looked at any more."""
@@ -256,7 +267,7 @@ def test_a_survey_that_nobody_ended_starts_no_second_round(redis_client, config,
     """The scheduler was killed after it had queued the run: the next look ends what the run had waited for."""
     crowd.honest()
     run, _ = start(redis_client, config)
-    survey.ask(redis_client, report(redis_client).snapshot, recipe=run.recipe)
+    survey.ask(redis_client, report(redis_client).snapshot, recipe=run.recipe, votes=900)
     assert scheduler.start_round(redis_client, config) is None
     assert survey.pending(redis_client) is None
     end(redis_client, run)
@@ -372,50 +383,3 @@ def test_nothing_of_an_erased_rater_is_left_in_reports_and_surveys(redis_client,
     crowd.cast({"person-2": 0.8}, votes=1)
     assert scheduler.start_round(redis_client, config) is None
     assert survey.pending(redis_client).snapshot != name
-
-
-@pytest.mark.faults
-def test_a_worker_that_is_killed_while_it_looks_costs_time_only(
-    redis_server,
-    redis_client,
-    tmp_path,
-    qwen_directory: Path,  # noqa: F811
-    qwen_shapes: BaseShapes,  # noqa: F811
-):
-    """The real processes: the first worker is killed in the middle of the survey, a second one is rung for when the
-    lease has run out, does it, and rings for the scheduler, which starts the round."""
-    config = deployed(tmp_path, redis_server, redis_client, base=qwen_directory, sha256=qwen_shapes.sha256)
-    config = config.model_copy(update={"lease_s": 3.0, "check_interval_s": 1.0})
-    Crowd(redis_client).honest()
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def started(module: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "log").open("ab") as log:
-            environment = os.environ | config.environment()
-            command = [sys.executable, "-m", module]
-            processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
-        return processes[-1]
-
-    def until(condition: Callable[[], object], what: str) -> None:
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: {(tmp_path / 'log').read_text()}"
-            time.sleep(0.05)
-
-    try:
-        first = started("training.worker")
-        started("plumbline.scheduler")
-        until(lambda: survey.pending(redis_client), "a snapshot to look at")
-        lease = keys.survey_lease(survey.pending(redis_client).snapshot)
-        until(lambda: redis_client.get(lease) not in (None, "rung"), "a worker that looks")
-        os.kill(first.pid, signal.SIGKILL)
-        first.wait()
-        assert runs.all_runs(redis_client) == []
-        started("training.worker")
-        until(lambda: runs.all_runs(redis_client) and not redis_client.exists(keys.SURVEY), "the round")
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert redis_client.hget(keys.SCHEDULER, "trust_error") == ""
-    assert (report(redis_client).surveyed, report(redis_client).raters) == (HONEST * VOTES, HONEST)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from core import registry
+from core import registry, releases
 from core.settings import Settings
 from tests.serving import fake, policies
 from tests.serving.live import LiveServing
@@ -46,9 +46,7 @@ class FakeStack:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[RedisProcess]:
     """A Redis that the test may kill."""
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    process = RedisProcess(directory)
+    process = RedisProcess(tmp_path / "redis")
     process.start()
     yield process
     process.stop()
@@ -99,6 +97,8 @@ class EngineStack:
 def engine_stack(engine_session: EngineStack) -> Iterator[EngineStack]:
     """The session's engine with version 0 live, and so again after the test, however that went."""
     yield engine_session
+    if (release := releases.current(engine_session.client)) is not None:
+        releases.end(engine_session.client, release.id, state="stopped", actor="test", reason="end of test")
     while (state := registry.state(engine_session.client)) and state.live:
         registry.rollback(engine_session.client, actor="test", reason="end of test")
     engine_session.live.wait_for_live(0)
@@ -111,8 +111,7 @@ def engine_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineS
 
     directory = tmp_path_factory.mktemp("engine")
     base = tiny.write_base(directory / "base")
-    settings = Settings(home=directory / "home", base=str(base), feedback_window_s=3600)
-    (directory / "redis").mkdir()
+    settings = Settings(home=directory / "home", base=str(base), feedback_window_s=3600, tool_parser="hermes")
     store = RedisProcess(directory / "redis")
     store.start()
     policies.initialise(store.client(), adapters.publish(settings.artifacts, base, adapters.zeros(base)))

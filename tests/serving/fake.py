@@ -41,6 +41,8 @@ class FakeEngine:
         """Tokens after which every answer breaks."""
         self.pause_s: dict[str, float] = {}
         """Before each token, by the adapter's name."""
+        self.words: dict[str, tuple[str, int | None]] = {}
+        """What an adapter says instead of its name at each token, and as which token id; None numbers them."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.running = 0
@@ -58,7 +60,7 @@ class FakeEngine:
     def parse(self, body: dict[str, Any]) -> ChatRequest:
         if body.get("temperature", 1.0) < 0:
             raise InvalidRequest("temperature must not be negative", param="temperature")
-        return ChatRequest(stream=bool(body.get("stream")), native=body)
+        return ChatRequest(stream=bool(body.get("stream")), native=body, choices=int(body.get("n", 1)))
 
     async def load(self, name: str, directory: Path) -> None:
         if name in self.refuse:
@@ -93,10 +95,12 @@ class FakeEngine:
         if not self.alive:
             raise Unavailable("gone", code="engine_unavailable")
         assert model in self.adapters, "routed to an adapter that is not loaded"
+        assert completion_id.startswith("chatcmpl-"), "vLLM's own serving layer puts this before the id of its request"
         self.seen.append(request.native)
         tokens = int(request.native.get("max_tokens", 3))
         capture.prompt_token_ids = [1, 2, 3]
         capture.choices[0] = sampled = Sampled()
+        word, token = self.words.get(model, (model + " ", None))
         self.running += 1
         try:
             for index in range(tokens):
@@ -105,12 +109,12 @@ class FakeEngine:
                 if self.fail_after is not None and index >= self.fail_after:
                     capture.error = ApiError("The engine could not answer this request.", code="engine_error")
                     raise capture.error
-                sampled.text += model + " "
-                sampled.token_ids.append(index)
+                sampled.text += word
+                sampled.token_ids.append(index if token is None else token)
                 sampled.logprobs.append(-0.5)
                 if index == tokens - 1:
                     sampled.finish_reason, capture.finished = "length", True
-                delta = {"index": 0, "delta": {"content": model + " "}, "finish_reason": sampled.finish_reason}
+                delta = {"index": 0, "delta": {"content": word}, "finish_reason": sampled.finish_reason}
                 yield json.dumps({"id": completion_id, "created": 1, "model": model, "choices": [delta]})
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1

@@ -1,10 +1,10 @@
-"""The registry as a training round leaves it: versions registered and promoted in one line."""
+"""The registry as a training round leaves it: versions registered, released and promoted in one line."""
 
 import secrets
 
 import redis
 
-from core import keys, registry
+from core import keys, registry, releases
 from core.records import GateReport, PolicyState, PolicyVersion, Verdict, now
 
 
@@ -13,15 +13,22 @@ def initialise(client: redis.Redis, sha256: str) -> None:
     registry.initialise(client, _version(sha256), actor="test")
 
 
-def promote(client: redis.Redis, sha256: str) -> int:
-    """Ends a made-up run whose gate passed; returns the version, which is live from now on."""
+def publish(client: redis.Redis, sha256: str, *, stage: int = releases.FIRST) -> int:
+    """Ends a made-up run whose gate passed; returns the version, whose release is open from now on."""
     state = registry.state(client)
     assert state is not None
     run = secrets.token_hex(8)
     client.hset(keys.run(run), mapping={"state": "running", "attempt": 1})
     gate = GateReport(verdict=Verdict.PASS, live_version=state.live, checks=[], summary="test")
     candidate = _version(sha256).model_copy(update={"parent": state.live, "method": "dpo", "run": run})
-    return registry.publish(client, candidate, gate, run=run, attempt=1)
+    return registry.publish(client, candidate, gate, run=run, attempt=1, stage=stage)
+
+
+def promote(client: redis.Redis, sha256: str) -> int:
+    """The same with the release at its end; returns the version, which is live from now on."""
+    version = publish(client, sha256)
+    releases.promote(client, f"rel_{version}", reason="test", actor="test")
+    return version
 
 
 def _version(sha256: str) -> PolicyVersion:

@@ -1,36 +1,49 @@
 """A Redis of a test's own, that may be stopped, frozen and started again."""
 
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import redis
 
+from plumbline.embedded_redis import find_server
+
+START_S = 10.0
+
 
 class RedisProcess:
-    """`redis-server` on a unix socket in `directory`, AOF always; its data survives `stop` and `start`."""
+    """`redis-server` on a unix socket in `directory`, AOF always; its data survives `stop` and `start`.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: is made if there is none.
+        options: more of its settings, by their names.
+    """
+
+    def __init__(self, directory: Path, **options: str) -> None:
+        directory.mkdir(exist_ok=True)
         self._directory = directory
+        self._options = {"port": "0", "unixsocket": str(directory / "redis.sock"), "dir": str(directory), "save": ""}
+        self._options |= {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+        self._options |= {"hz": "100", **options}  # it looks for the signal to stop so often a second
         self.url = f"unix://{directory / 'redis.sock'}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        binary = shutil.which("redis-server") or Path(sys.executable).parent / "redis-server"
-        command = [binary, "--port", "0", "--unixsocket", self._directory / "redis.sock", "--dir", self._directory]
-        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        command = [
+            str(find_server()),
+            *(part for name, value in self._options.items() for part in (f"--{name}", value)),
+        ]
         with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log)
-        for _ in range(200):
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + START_S
+        while True:
             try:
                 self.client().ping()
                 return
             except redis.ConnectionError:
-                time.sleep(0.05)
-        raise AssertionError((self._directory / "log").read_text())
+                assert time.monotonic() < deadline, (self._directory / "log").read_text()
+                time.sleep(0.005)
 
     def stop(self) -> None:
         if self._process is not None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.records import VersionDoubt
-from serving.choice import draw_pair, pair_probabilities
+from serving.assignment import Canary
+from serving.choice import draw_pair, draw_release, pair_probabilities
 
 DOUBT = VersionDoubt(versions=[0, 1], covariance=[[0.8, 0.2], [0.2, 0.8]], prior=1.0)
 SIZES = st.integers(0, 5)
@@ -62,3 +63,20 @@ def test_frequencies_are_the_propensities(doubt: VersionDoubt, seed: int) -> Non
     met = Counter(draw_pair([0, 2, 3, 5], doubt, rng).versions for _ in range(4000))
     for pair, probability in likely.items():
         assert abs(met[pair] / 4000 - probability) <= 5 * (probability * (1 - probability) / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("sampling", [0.0, 0.2, 0.5, 1.0])
+def test_a_release_comparison_is_drawn_with_its_propensity(sampling: float) -> None:
+    """Within four standard deviations of the rate; the propensity is that of what came."""
+    rng = random.Random(7)
+    canary = Canary(release="rel_1", version=1, share=0.01)
+    found = [draw_release(canary, sampling, rng) for _ in range(4000)]
+    assert {propensity for is_drawn, propensity in found if is_drawn} <= {sampling}
+    assert {propensity for is_drawn, propensity in found if not is_drawn} <= {1.0 - sampling}
+    drawn = sum(is_drawn for is_drawn, _ in found)
+    assert abs(drawn - 4000 * sampling) <= 4 * (4000 * sampling * (1 - sampling)) ** 0.5
+
+
+def test_without_a_release_none_is_drawn() -> None:
+    """Whatever the rate."""
+    assert draw_release(None, 1.0) == (False, 1.0)

@@ -75,6 +75,28 @@ def test_a_record_is_complete_before_the_last_chunk(stack: FakeStack) -> None:
     assert (record.state, len(record.choices[0].token_ids)) == ("complete", 3)
 
 
+def test_the_engine_does_not_wait_for_the_open_record(stack: FakeStack) -> None:
+    """While a slow Redis writes the record the engine is at work; but no word leaves before the record is there."""
+    body = {"model": "assistant", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    found: list[str] = []
+
+    def read() -> None:
+        with httpx.stream("POST", stack.live.url + "/v1/chat/completions", json=body, timeout=30) as response:
+            first = next(line for line in response.iter_lines() if line)
+            found.append(_record(stack, json.loads(first.removeprefix("data: "))["id"]).state)
+
+    stack.client.client_pause(10_000, all=False)
+    reader = threading.Thread(target=read)
+    reader.start()
+    stack.live.wait(lambda: stack.engine.running == 1, timeout_s=10)
+    assert list(stack.client.scan_iter(keys.completion("*"))) == []
+    time.sleep(0.3)
+    assert found == []
+    stack.client.client_unpause()
+    reader.join()
+    assert found in (["streaming"], ["complete"])
+
+
 @pytest.mark.parametrize("by_default", [True, False])
 @pytest.mark.parametrize("store", [None, True, False])
 @pytest.mark.parametrize("train", [None, True, False])
@@ -146,15 +168,12 @@ def test_votes_need_not_read_the_whole_record(stack: FakeStack) -> None:
     assert "A dog is" not in outline
 
 
-def test_media_is_answered_but_never_trained_on(stack: FakeStack) -> None:
-    """Parts of text are folded into text; anything else keeps the chat out of training."""
+def test_parts_of_text_are_one_text(stack: FakeStack) -> None:
+    """As a record, and so in training."""
     text = [{"type": "text", "text": "A dog"}, {"type": "text", "text": " is"}]
     body = {"model": "assistant", "messages": [{"role": "user", "content": text}]}
     record = _record(stack, stack.live.post("/v1/chat/completions", body).json()["id"])
     assert ([message.content for message in record.messages], record.train) == (["A dog is"], True)
-    body["messages"] = [{"role": "user", "content": [*text, {"type": "image_url", "image_url": {"url": "x"}}]}]
-    record = _record(stack, stack.live.post("/v1/chat/completions", body).json()["id"])
-    assert (record.messages, record.train) == ([], False)
 
 
 def test_the_callers_ids_are_only_labels(stack: FakeStack) -> None:
@@ -270,6 +289,9 @@ def test_models_are_listed_as_openai_does(stack: FakeStack) -> None:
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == ["assistant", "assistant@v0", "assistant@v1"]
     assert {model["owned_by"] for model in listed["data"]} == {"plumbline"}
+    assert [httpx.get(f"{stack.live.url}/v1/models/{each['id']}").json() for each in listed["data"]] == listed["data"]
+    unknown = httpx.get(stack.live.url + "/v1/models/gpt-4")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_chat_outlives_redis(stack: FakeStack) -> None:

@@ -83,13 +83,13 @@ def test_a_vote_finds_its_record_at_the_last_chunk(engine_stack: EngineStack, cl
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_several_choices_are_recorded_apart(engine_stack: EngineStack, client: openai.OpenAI, stream: bool) -> None:
-    """n=2 gives two choices with their own ids and texts."""
+    """n=2 gives two choices with their own ids and texts; log-probs that nobody asked for are not computed."""
     answer = client.chat.completions.create(**ASK, n=2, stream=stream)
     completion_id = [chunk.id for chunk in answer].pop() if stream else answer.id
     record = _record(engine_stack, completion_id)
     assert [choice.index for choice in record.choices] == [0, 1]
     assert record.choices[0].token_ids != record.choices[1].token_ids
-    assert all(len(choice.token_ids) == len(choice.logprobs or []) for choice in record.choices)
+    assert [choice.logprobs for choice in record.choices] == [None, None]
 
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
@@ -150,7 +150,8 @@ def test_a_seed_reproduces(client: openai.OpenAI) -> None:
 
 def test_a_client_that_hangs_up_frees_the_real_engine(engine_stack: EngineStack, client: openai.OpenAI) -> None:
     """The record says aborted, with ids and log-probs of what was sampled; nothing keeps running."""
-    stream = client.chat.completions.create(**(ASK | {"max_tokens": 400}), stream=True, extra_body={"ignore_eos": True})
+    options: Any = {"logprobs": True, "extra_body": {"ignore_eos": True}}
+    stream = client.chat.completions.create(**(ASK | {"max_tokens": 400}), stream=True, **options)
     completion_id = next(iter(stream)).id
     stream.close()
     key = keys.completion(completion_id)
@@ -159,6 +160,43 @@ def test_a_client_that_hangs_up_frees_the_real_engine(engine_stack: EngineStack,
     assert 0 < len(choice.token_ids) == len(choice.logprobs or []) < 400
     llm: Any = engine_stack.live.serving._engine._llm  # type: ignore[attr-defined]
     engine_stack.live.wait(lambda: llm.get_num_unfinished_requests() == 0, timeout_s=30)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"stream": True}),
+        ("/v1/chat/completions", {"n": 4}),
+        ("/v1/chat/completions", {"n": 4, "stream": True}),
+        ("/v1/comparisons", {}),
+        ("/v1/comparisons", {"n": 4, "stream": True}),
+    ],
+)
+def test_whoever_hangs_up_frees_the_engine(engine_stack: EngineStack, path: str, fields: Any) -> None:
+    """Whole or streamed, several choices, sides of a comparison: nothing runs on, no version and no place is held."""
+    body: Any = {"messages": ASK["messages"], "max_tokens": 480} | fields
+    if path == "/v1/chat/completions":
+        body |= {"model": "assistant", "ignore_eos": True}
+    llm: Any = engine_stack.live.serving._engine._llm  # type: ignore[attr-defined]
+    serving = engine_stack.live.serving
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=engine_stack.live.url, timeout=120) as client:
+        waiting = pool.submit(_take_a_little, client, path, body)
+        engine_stack.live.wait(lambda: llm.get_num_unfinished_requests() > 0, timeout_s=30)
+        assert waiting.result(60)
+    engine_stack.live.wait(lambda: llm.get_num_unfinished_requests() == 0, timeout_s=30)
+    engine_stack.live.wait(lambda: serving.replica.in_flight == 0, timeout_s=30)
+    assert serving.chats._admission.inside == 0
+
+
+def _take_a_little(client: httpx.Client, path: str, body: Any) -> bool:
+    """Asks, and hangs up: after the first bytes of a stream, or after half a second. Whether it did so in time."""
+    try:
+        with client.stream("POST", path, json=body, timeout=0.5 if not body.get("stream") else 60) as response:
+            next(response.iter_raw(), b"")
+            return bool(body.get("stream"))
+    except httpx.ReadTimeout:
+        return True
 
 
 def test_two_drafts_of_one_policy_differ(engine_stack: EngineStack) -> None:

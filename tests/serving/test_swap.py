@@ -90,7 +90,7 @@ def test_a_refused_version_leaves_the_old_policy(stack: FakeStack, fault: str) -
         weights = stack.settings.artifacts / "adapters" / sha256 / "adapter_model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1])
     policies.promote(stack.client, sha256)
-    stack.live.wait(lambda: "generation 3 was refused" in str(stack.live.serving.readiness().notes), timeout_s=20)
+    stack.live.wait(lambda: "generation 4 was refused" in str(stack.live.serving.readiness().notes), timeout_s=20)
     assert stack.live.serving.ready()
     assert _content(stack, max_tokens=1) == "assistant@v0 "
     loads = len(stack.engine.loads)
@@ -106,7 +106,7 @@ def test_a_refused_generation_is_left_behind_by_the_next(stack: FakeStack) -> No
     stack.live.wait(lambda: "refused" in str(stack.live.serving.readiness().notes), timeout_s=20)
     registry.rollback(stack.client, actor="test", reason="test")
     stack.live.wait(lambda: stack.live.serving.readiness().notes == [], timeout_s=20)
-    assert stack.live.serving.readiness().generation == 4
+    assert stack.live.serving.readiness().generation == 5
 
 
 def test_served_on_without_redis(stack: FakeStack) -> None:

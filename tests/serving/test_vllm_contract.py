@@ -1,6 +1,8 @@
 """What serving/engine.py takes for granted of vLLM 0.32: a new vLLM must fail here before it fails in production."""
 
 import inspect
+import re
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +47,16 @@ def test_the_engines_life_has_the_calls_that_we_make() -> None:
 
     for name in ("add_lora", "remove_lora", "collective_rpc", "shutdown", "get_supported_tasks", "errored"):
         assert hasattr(AsyncLLM, name)
+
+
+def test_the_engines_process_is_made_where_we_replace_its_making() -> None:
+    """By the module's own `get_mp_context`, with the three keywords that our process takes."""
+    from vllm.v1.engine import utils
+
+    source = inspect.getsource(utils.CoreEngineProcManager.__init__)
+    assert "context = get_mp_context()" in source
+    made = source[source.index("context.Process(") :]
+    assert re.findall(r"^ {20}(\w+)=", made, re.MULTILINE) == ["target", "name", "kwargs"]
 
 
 def test_our_lora_operators_stand_in_for_the_stock_ones() -> None:
@@ -103,3 +115,38 @@ def test_rows_without_an_adapter_are_left_alone() -> None:
     torch.testing.assert_close(out[1], b[1, 0] @ a[1, 0] @ x[1])
     assert not out[0].any()
     assert not out[2].any()
+
+
+def test_rows_without_an_index_have_no_adapter() -> None:
+    """A prompt that is scored beside streams brings more rows to the LM head than there are indices; it must not be
+    fatal, and those rows keep what they hold."""
+    from serving import lora_cpu
+
+    x, a, b = torch.randn(6, 12), torch.randn(2, 1, 4, 12), torch.randn(2, 1, 6, 4)
+    low, out = torch.zeros(6, 4), torch.zeros(6, 6)
+    indices = torch.tensor([0, 1, 0])
+    lora_cpu.shrink(x, a, low, indices, 1.0)
+    lora_cpu.expand(low, b, out, indices, True)
+    torch.testing.assert_close(out[1], b[1, 0] @ a[1, 0] @ x[1])
+    assert out[:3].any(dim=1).all()
+    assert not out[3:].any()
+
+
+def test_an_lm_head_without_adapters_costs_nothing_and_one_with_them_is_served() -> None:
+    """Zeros are not multiplied into the vocabulary; where an adapter has a head, vLLM's own code runs."""
+    from types import SimpleNamespace
+
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    from serving import lora_cpu
+
+    wrapper: Any = SimpleNamespace(sampler_indices=torch.tensor([1, 0]))
+    x, a, b = torch.randn(2, 12), torch.zeros(2, 1, 4, 12), torch.randn(2, 1, 6, 4)
+    y = torch.zeros(2, 6)
+    lora_cpu.head(wrapper, y, x, a, torch.full_like(b, torch.nan), 1.0)
+    assert not y.any()
+    a[1] = torch.randn(1, 4, 12)
+    lora_cpu.head(wrapper, y, x, a, b, 1.0)
+    torch.testing.assert_close(y[0], b[1, 0] @ a[1, 0] @ x[0])
+    assert not y[1].any()
+    assert punica_cpu.PunicaWrapperCPU.add_lora_logits is lora_cpu.head

@@ -17,9 +17,16 @@ _TEXT = [
     "Tell me a short story about a cat, a boat and three small stones.",
 ]
 _TEMPLATE = (
-    "{% for m in messages %}{{ '<' + ('assistant' if m['role'] == 'assistant' else 'user') + '>' + m['content'] "
-    "+ '<end>' }}{% endfor %}{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
+    "{% if tools %}{{ '<user>' + tools | tojson + '<end>' }}{% endif %}"
+    "{% if documents %}{{ '<user>' + documents | tojson + '<end>' }}{% endif %}"
+    "{% if reasoning_effort %}{{ '<user>' + reasoning_effort + '<end>' }}{% endif %}"
+    "{% if persona %}{{ '<user>' + persona + '<end>' }}{% endif %}"
+    "{% for m in messages %}{{ '<' + ('assistant' if m['role'] == 'assistant' else 'user') + '>' }}"
+    "{{ (m['tool_calls'] | tojson if m['tool_calls'] else '') + (m['content'] or '') }}"
+    "{% if not (loop.last and continue_final_message) %}{{ '<end>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
+"""Has a place for all that a request may put into a prompt."""
 
 
 def write_base(directory: Path, *, layers: int = 2, seed: int = 7) -> Path:

@@ -17,6 +17,7 @@ from core.adapters import BaseShapes, base_shapes
 from feedback.snapshot import Snapshot
 from tests.training.examples import REWARD, cut, pair_row, trainer_options
 from training import reward
+from training.encoder import Encoder
 from training.model import SharedBase, load_base
 
 VOCABULARY, BOS, PAD, EOS, USER, ASSISTANT = 97, 1, 2, 3, 4, 5
@@ -87,6 +88,13 @@ def qwen_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def qwen_shapes(qwen_directory: Path) -> BaseShapes:
     return base_shapes(qwen_directory)
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Encoder:
+    """Of the whole words."""
+    write_tokenizer(tmp_path / "tokenizer")
+    return Encoder(tmp_path / "tokenizer", [EOS], window=64)
 
 
 @pytest.fixture

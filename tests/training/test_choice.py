@@ -1,8 +1,5 @@
 """python -m training.choice on a tiny model, and its parts by hand."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +7,7 @@ import redis
 
 from core.adapters import BaseShapes
 from core.records import Choice, Choices
+from tests import warm
 from tests.training.examples import DISLIKED, EOS, LIKED, cut, pair_row
 from tests.training.test_open_pairs import put
 from training import choice
@@ -38,8 +36,8 @@ def test_the_program_leaves_its_advice(
         sides = [{"choices": _answer(first, 40 + number, 50)} for first in (LIKED, DISLIKED)]
         put(redis_client, f"prompt {number}", *({**side, "prompt_token_ids": [4, 60, 5]} for side in sides))
     inputs = ["--base", qwen_directory, "--data", snapshot.directory, "--reward", optimized_reward, "--version", "1"]
-    command = [sys.executable, "-m", "training.choice", *map(str, inputs), "--out", str(tmp_path / "out")]
-    subprocess.run(command, check=True, env=os.environ | {"REDIS_URL": redis_server})
+    done = warm.run("training.choice", *map(str, inputs), "--out", str(tmp_path / "out"), REDIS_URL=redis_server)
+    assert done.returncode == 0, done.stderr
     found = Choices.model_validate_json((tmp_path / "out" / "choices.json").read_text())
     assert found.versions.versions == [0, 1]
     assert 0 < found.versions.of(0, 1) < 2

@@ -1,7 +1,8 @@
-"""Two processes through torchrun (gloo, CPU): the training of one process, and every file once."""
+"""Two processes (gloo, CPU): the training of one process, and every file once."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from core.adapters import WEIGHTS
+from tests import warm
 from training import dpo, kto, reward
 from training.data import split
 from training.devices import Devices
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = ["lora.rank=2", "precision=float32", "threads=1", "batch_rows=10", "epochs=2", "learning_rate=0.001"]
 SETTINGS += ["min_reward_pairs=10", "sampling.max_new_tokens=4", "reward.reference_samples=32"]
 SETTINGS += ["dpo.kl_samples=4", "kto.kl_samples=4"]
@@ -47,10 +50,35 @@ def options(base: Path, data: Path, out: Path) -> list[str]:
     return ["--base", str(base), "--data", str(data), "--out", str(out), *settings]
 
 
-def on_two(program: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", program]
+RANKS = ["0 of 2, 2 in touch", "1 of 2, 2 in touch"]
+
+
+def on_two(said: Path, program: str, *arguments: str) -> str:
+    """What two processes said that were told of each other as torchrun tells them."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    logs = [said / f"rank-{rank}" for rank in range(2)]
+    ranks = [where | {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    both = [warm.start(program, *arguments, environment=rank, log=log) for rank, log in zip(ranks, logs, strict=True)]
+    for process, log in zip(both, logs, strict=True):
+        process.join()
+        assert process.exitcode == 0, log.with_name(log.name + ".err").read_text()
+    return "".join(log.read_text() for log in logs)
+
+
+def test_torchrun_tells_processes_of_each_other() -> None:
+    """And what it tells them is what the tests below tell theirs, which need not import torch."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launch, *arguments], capture_output=True, text=True, check=False, env=environment)
+    command = [*launch, "-m", "tests.training.rank"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == RANKS
+
+
+def test_so_do_the_same_variables(tmp_path: Path) -> None:
+    """As everything below is started."""
+    assert on_two(tmp_path, "tests.training.rank").splitlines() == RANKS
 
 
 @pytest.mark.parametrize("program", [dpo, reward, kto], ids=["dpo", "reward", "kto"])
@@ -61,8 +89,8 @@ def test_two_processes_train_as_one(program, qwen_directory: Path, tmp_path: Pat
     data = (write_uneven_thumbs if program is kto else write_uneven_votes)(tmp_path / "rows.jsonl")
     one, two = tmp_path / "one", tmp_path / "two"
     program.main(options(qwen_directory, data, one))
-    result = on_two(program.__name__, options(qwen_directory, data, two))
-    assert result.returncode == 0, result.stderr
+    given = options(qwen_directory, data, two)
+    said = on_two(tmp_path, program.__name__, *given)
     steps = [[json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()] for out in (one, two)]
     ours, theirs = (load_file(out / WEIGHTS) for out in (one, two))
 
@@ -76,7 +104,7 @@ def test_two_processes_train_as_one(program, qwen_directory: Path, tmp_path: Pat
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=2e-5)
     assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
     assert json.loads((two / "config.json").read_text())["devices"] == 2
-    spoken = [json.loads(line)["progress"] for line in result.stdout.splitlines() if line.startswith("{")]
+    spoken = [json.loads(line)["progress"] for line in said.splitlines() if line.startswith("{")]
     assert spoken == sorted(spoken)
 
 
@@ -86,8 +114,7 @@ def test_a_sharded_base_trains_as_a_whole_one(qwen_directory: Path, tmp_path: Pa
     more = ["--set", "micro_batch_tokens=90"]
     kto.main([*options(qwen_directory, data, tmp_path / "one"), *more])
     given = [*options(qwen_directory, data, tmp_path / "two"), *more, "--set", "shard=true"]
-    result = on_two("training.kto", given)
-    assert result.returncode == 0, result.stderr
+    on_two(tmp_path, kto.__name__, *given)
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
@@ -100,33 +127,9 @@ def test_a_sharded_base_trains_as_a_whole_one(qwen_directory: Path, tmp_path: Pa
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=2e-5)
 
 
-HELD = """
-import os
-import sys
-from pathlib import Path
-from training.model import load_base
-base = load_base(Path(sys.argv[1]), base_sha256="0" * 64, shard=True)
-layers = [p for layer in base.model.base_model.layers for p in layer.parameters()]
-share = sum(p.to_local().numel() for p in layers) / sum(p.numel() for p in layers)
-Path(sys.argv[2], os.environ["RANK"]).write_text(str(share))
-"""
-
-
 def test_each_process_holds_its_part(qwen_directory: Path, tmp_path: Path) -> None:
     """Of every layer half the weights, on two."""
-    (tmp_path / "held.py").write_text(HELD)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    result = subprocess.run(
-        [*launch, str(tmp_path / "held.py"), str(qwen_directory), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
-
-    assert result.returncode == 0, result.stderr
-    assert [(tmp_path / rank).read_text() for rank in "01"] == ["0.5", "0.5"]
+    assert on_two(tmp_path, "tests.training.share_of_a_sharded_base", str(qwen_directory)) == "0.5\n0.5\n"
 
 
 @given(st.integers(0, 30), st.integers(1, 8))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from core import keys, registry
+from core import keys, registry, releases, tracing
 from core.adapters import MANIFEST
 from core.records import (
     AdapterManifest,
@@ -23,6 +23,7 @@ from core.records import (
     VersionDoubt,
 )
 from core.settings import Settings
+from tests.core import otlp
 from training import pipeline, runs
 from training.recipe import Recipe
 from training.stages import Round, Stage
@@ -90,19 +91,23 @@ def other_goes_live(client: redis.Redis) -> None:
     live = registry.state(client).live
     gate = GateReport(verdict=Verdict.PASS, live_version=live, checks=[], summary="s")
     candidate = registry.policy(client, 0).model_copy(update={"parent": live, "method": "dpo"})
-    registry.publish(client, candidate, gate, run="other", attempt=1)
+    version = registry.publish(client, candidate, gate, run="other", attempt=1)
+    releases.promote(client, f"rel_{version}", reason="test", actor="test")
 
 
-def test_round_ends_in_a_live_policy(redis_client, config, run_id):
-    """All stages finished: the candidate is registered with its lineage, promoted, and the run is done."""
+def test_round_ends_in_an_open_release(redis_client, config, run_id):
+    """All stages finished: the candidate is registered with its lineage, its release is open, and the run is done."""
     run = go(redis_client, config, run_id, GOOD)
     assert (run.state, run.version, run.verdict, run.attempt) == (RunState.DONE, 1, "pass", 1)
     policy = registry.policy(redis_client, 1)
     assert (policy.parent, policy.snapshot, policy.run, policy.adapter_sha256) == (0, "s", run_id, ADAPTER)
-    assert (policy.state, policy.base_sha256, policy.gate.verdict) == (PolicyState.LIVE, "b", "pass")
+    assert (policy.state, policy.base_sha256, policy.gate.verdict) == (PolicyState.CANARY, "b", "pass")
+    release = releases.current(redis_client)
+    assert (release.version, release.against, registry.state(redis_client).live) == (1, 0, 0)
     directory = config.artifacts / "runs" / run_id
     assert (directory / "reward" / "out").read_text() == "2"
     assert json.loads((directory / "publish" / "result.json").read_text()) == {"adapter_sha256": ADAPTER}
+    assert json.loads((directory / "steps.json").read_text()) == []
     names = {path.name for path in (directory / "attempt-1").iterdir()}
     assert names == {"reward.log", "candidate.log", "publish.log", "evaluate.log"}
 
@@ -222,6 +227,19 @@ def test_live_policy_moved_before_the_commit(redis_client, config, run_id):
     assert registry.policy(redis_client, 2).parent == 1
 
 
+def test_another_candidate_is_on_its_way(redis_client, config, run_id):
+    """One release at a time: the run is done, and its candidate waits for that release's end."""
+    candidate = registry.policy(redis_client, 0).model_copy(update={"parent": 0, "method": "dpo"})
+    redis_client.hset(keys.run("other"), mapping={"state": "running", "attempt": 1})
+    gate = GateReport(verdict=Verdict.PASS, live_version=0, checks=[], summary="s")
+    registry.publish(redis_client, candidate, gate, run="other", attempt=1)
+    run = go(redis_client, config, run_id, GOOD)
+    assert (run.state, run.version, releases.current(redis_client).id) == (RunState.DONE, 2, "rel_1")
+    assert registry.policy(redis_client, 2).state is PolicyState.CANDIDATE
+    releases.end(redis_client, "rel_1", state="kept", reason="test", actor="test")
+    assert registry.waiting(redis_client).version == 2
+
+
 def test_live_policy_moved_before_a_stage(redis_client, config, run_id):
     """What would be measured against the wrong policy is not trained at all."""
     other_goes_live(redis_client)
@@ -308,7 +326,7 @@ def test_advice_that_fails_costs_nothing_else(redis_client, config, run_id, brok
     """The program fails, or leaves no file: the round is done all the same, and what an earlier one left stays."""
     redis_client.hset(keys.CHOICES, "run", "earlier")
     run = go(redis_client, config, run_id, GOOD, choice=broken)
-    assert (run.state, run.version, registry.state(redis_client).live) == (RunState.DONE, 1, 1)
+    assert (run.state, run.version, registry.state(redis_client).canary) == (RunState.DONE, 1, 1)
     assert redis_client.hgetall(keys.CHOICES) == {"run": "earlier"}
 
 
@@ -316,3 +334,19 @@ def test_a_round_that_fails_leaves_no_advice(redis_client, config, run_id):
     """Without a commit there is nothing after it."""
     go(redis_client, config, run_id, [python("reward", "import sys; sys.exit(1)")], choice=choice_stage())
     assert not redis_client.exists(keys.CHOICES)
+
+
+def test_every_stage_is_a_span(redis_client: redis.Redis, config: Settings, run_id: str) -> None:
+    """In a worker that traces: which stage of which attempt, how long it took, and how its program ended."""
+    with otlp.listening() as collector:
+        tracing.start(Settings(otlp_endpoint=collector.url), "worker")
+        try:
+            with tracing.span("run", {"plumbline.run.id": run_id}):
+                go(redis_client, config, run_id, [*GOOD[:1], python("candidate", "raise SystemExit(4)")])
+        finally:
+            tracing.stop()
+    (run,), (reward,), (candidate,) = (collector.named(name) for name in ("run", "stage reward", "stage candidate"))
+    assert {reward.parent_id, candidate.parent_id} == {run.span_id}
+    assert reward.attributes == {"plumbline.run.attempt": 1, "process.exit.code": 0}
+    assert candidate.attributes["process.exit.code"] == 4
+    assert (reward.service, run.attributes) == ("plumbline-worker", {"plumbline.run.id": run_id})

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from core.errors import UsageError
 from feedback.snapshot import Snapshot
+from tests import warm
 from tests.training.examples import REWARD, trainer_options
 from training import ppo, reward
 from training.ppo_fit import ROLLOUTS
@@ -31,18 +30,13 @@ def test_killed_and_started_again(
     prompt that it answered is of the optimize fold."""
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     given = ["--reward", str(optimized_reward)]
-    start = [
-        sys.executable,
-        "-m",
-        "training.ppo",
-        *trainer_options(qwen_directory, small_snapshot.directory, cut, *PPO),
-        *given,
-    ]
-    process = subprocess.Popen(start, stdout=subprocess.DEVNULL)
-    while lines(cut) < 6 and process.poll() is None:
+    options = trainer_options(qwen_directory, small_snapshot.directory, cut, *PPO)
+    process = warm.start("training.ppo", *options, *given)
+    while lines(cut) < 6 and process.is_alive():
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert 6 <= lines(cut) < 48
     stored = json.loads((cut / ROLLOUTS).read_text())["rollouts"]
     allowed = {tuple(row.prompt_token_ids) for row in small_snapshot.prompts if row.fold == "optimize"}

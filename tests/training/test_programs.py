@@ -13,10 +13,12 @@ from core.adapters import BaseShapes, adapter_sha256, verify
 from core.errors import UsageError
 from core.records import GateReport, Verdict
 from feedback.snapshot import Snapshot
+from tests import warm
 from tests.training.examples import cut, pair_row
 from training import dpo, evaluate, publish, reward
 from training.gate import Evaluation
 from training.program import Skipped
+from training.sentinel import Step
 
 RECIPE = """
 [recipe]
@@ -163,6 +165,47 @@ def test_the_candidate_is_measured_and_judged(
     assert "prompts" in {check.name for check in report.checks if check.verdict == Verdict.INCONCLUSIVE}
 
 
+def test_the_sentinel_is_told_of_this_round_and_of_those_before(
+    workshop: Workshop, zero: Path, candidate: Path, reward_model: Path, tmp_path: Path
+) -> None:
+    """DPO's own reward is the log-ratio, by which a candidate nearly always beats what it started from; wrong claims
+    are measured; the way includes the rounds before; people who compared the live version with its parent are heard."""
+    step = Step(version=3, parent=2, proxy_win_low=0.9, kl_to_parent=2.0, length_ratio=1.5)
+    (tmp_path / "steps.json").write_text(f"[{step.to_json()}]")
+    inputs = {"candidate": candidate, "live": zero, "judge": reward_model, "snapshot": workshop.snapshot.directory}
+    watched = {"reward": reward_model, "steps": tmp_path / "steps.json", "live_version": 3, "out": tmp_path}
+    evaluate.main(workshop.options(**inputs, **watched))
+    evaluation = Evaluation.model_validate_json((tmp_path / "evaluation.json").read_text())
+    report = GateReport.model_validate_json((tmp_path / "gate.json").read_text())
+    signals = evaluation.signals
+
+    assert signals is not None and signals.proxy == "implicit"
+    assert signals.proxy_win is not None and signals.proxy_win.low > 0.6
+    assert signals.judge_win is not None and signals.judge_win.value == evaluation.win_rate
+    assert signals.agreement is not None and 0 < signals.agreement.candidate < 1
+    assert signals.agreement.live == pytest.approx(signals.agreement.base)  # version 0 is the base
+    assert {"sentinel_judge_win", "sentinel_length", "sentinel_agreement"} <= {check.name for check in report.checks}
+    assert report.metrics["kl_path"] == pytest.approx(2.0 + evaluation.kl_to_parent.per_completion)
+    assert report.metrics["length_path"] == pytest.approx(1.5 * evaluation.length_ratio)
+
+
+def test_of_each_person_the_first_vote_on_a_step_counts() -> None:
+    """Version 3 against its parent 2: user-1 preferred it and then did not, user-2 found a tie; others compared other
+    versions, are machines, or are nobody in particular."""
+    between = {"chosen_version": 3, "rejected_version": 2}
+    rows = [
+        pair_row(2, rater="user-1", chosen_version=2, rejected_version=3, created_at=2.0),
+        pair_row(1, rater="user-1", created_at=1.0, **between),
+        pair_row(3, rater="user-2", tie=True, **between),
+        pair_row(4, rater="user-3", chosen_version=3, rejected_version=3),
+        pair_row(5, rater="judge", rater_kind="ai", **between),
+        pair_row(6, rater="-", **between),
+    ]
+    step = Step(version=3, parent=2, proxy_win_low=None, kl_to_parent=0.0, length_ratio=1.0)
+
+    assert evaluate.people(rows, step) == (1.5, 2)
+
+
 def test_a_policy_against_itself_has_no_kl(workshop: Workshop, zero: Path, reward_model: Path, tmp_path: Path) -> None:
     """Version 0 as its own candidate: KL exactly 0 and a win rate around one half."""
     inputs = {"candidate": zero, "live": zero, "judge": reward_model, "snapshot": workshop.snapshot.directory}
@@ -255,7 +298,7 @@ def test_a_snapshot_of_another_base_is_refused(workshop: Workshop, zero: Path, t
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+    return warm.run(*arguments)
 
 
 @pytest.mark.parametrize(

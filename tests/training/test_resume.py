@@ -2,14 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from core.errors import UsageError
+from tests import warm
 from tests.training.test_families import write_votes
 from training import dpo
 from training.program import AlreadyDone
@@ -33,11 +32,12 @@ def test_killed_and_started_again(qwen_directory: Path, tmp_path: Path) -> None:
     refused."""
     data = write_votes(tmp_path / "votes.jsonl")
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    process = subprocess.Popen([sys.executable, "-m", "training.dpo", *command(qwen_directory, data, cut)])
-    while lines(cut) < 5 and process.poll() is None:
+    process = warm.start("training.dpo", *command(qwen_directory, data, cut))
+    while lines(cut) < 5 and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert 5 <= lines(cut) < STEPS
     assert (cut / "checkpoint.pt").exists()
     assert not (cut / "config.json").exists()

@@ -3,8 +3,6 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from core.adapters import BaseShapes
 from core.errors import UsageError
 from feedback import snapshot as snapshots
+from tests import warm
 from tests.training.examples import pair_row
 from training import reward
 from training.program import Skipped
@@ -74,11 +73,12 @@ def test_killed_in_the_second_member(qwen_directory: Path, tmp_path: Path) -> No
     data = write_votes(tmp_path / "votes.jsonl", 60)
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     more = ["members=2", "epochs=4", "checkpoint_s=0"]
-    process = subprocess.Popen([sys.executable, "-m", "training.reward", *command(qwen_directory, data, cut, *more)])
-    while lines(cut / "member-2" / "metrics.jsonl") < 3 and process.poll() is None:
+    process = warm.start("training.reward", *command(qwen_directory, data, cut, *more))
+    while lines(cut / "member-2" / "metrics.jsonl") < 3 and process.is_alive():
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert (cut / "checkpoint.pt").exists()
     assert (cut / "member-2" / "checkpoint.pt").exists()
 

@@ -40,6 +40,8 @@ def test_stages_follow_the_recipe(tmp_path):
     assert commands["judge"][-4:] == ["--folds", "judge", "--set", "seed=4"]
     assert str(tmp_path / "adapters" / ADAPTER) in commands["evaluate"]
     assert str(round_.finished("judge")) in commands["evaluate"]
+    watched = ["--reward", str(round_.finished("reward")), "--steps", str(round_.steps)]
+    assert commands["evaluate"][-4:] == watched
 
 
 def test_ppo_never_optimizes_its_judge(tmp_path):

@@ -55,14 +55,6 @@ def test_bootstrap_repeats_itself() -> None:
     assert statistics.win_rate(wins, resamples=500, seed=7) == statistics.win_rate(wins, resamples=500, seed=7)
 
 
-def test_repetition_by_hand() -> None:
-    """1 2 3 1 2 3 has the pairs 12 23 31 12 23, of which two stood there before; too short a text repeats nothing."""
-    assert statistics.repetition([1, 2, 3, 1, 2, 3], n=2) == pytest.approx(2 / 5)
-    assert statistics.repetition([7] * 7) == pytest.approx(3 / 4)
-    assert statistics.repetition([1, 2, 3]) == 0.0
-    assert statistics.repetition([]) == 0.0
-
-
 def test_distinct_n_is_over_all_completions() -> None:
     """1 2 and 2 1 2: two tokens of five are different, two pairs (12, 21) of three; no pair spans two completions."""
     assert statistics.distinct([[1, 2], [2, 1, 2]], n=1) == pytest.approx(2 / 5)

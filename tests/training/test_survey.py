@@ -52,7 +52,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 def test_a_survey_is_there_when_it_is_whole(redis_client, config, snapshot):
     """Asked for, done, found; doing it again is nothing, and at the end nothing is asked for any more."""
-    survey.ask(redis_client, snapshot, recipe=RECIPE)
+    survey.ask(redis_client, snapshot, recipe=RECIPE, votes=900)
     assert state(redis_client, config) == "silent"
     assert survey.carry_out(redis_client, config, snapshot)
     assert state(redis_client, config) == "ready"
@@ -69,8 +69,8 @@ def test_a_survey_is_there_when_it_is_whole(redis_client, config, snapshot):
 
 def test_the_first_who_asks_is_heard(redis_client, config, snapshot):
     """Another scheduler's snapshot waits for the next round; ending that one ends nothing."""
-    assert survey.ask(redis_client, snapshot, recipe=RECIPE).snapshot == snapshot
-    assert survey.ask(redis_client, "other", recipe="{}").snapshot == snapshot
+    assert survey.ask(redis_client, snapshot, recipe=RECIPE, votes=900).snapshot == snapshot
+    assert survey.ask(redis_client, "other", recipe="{}", votes=900).snapshot == snapshot
     survey.end(redis_client, config.artifacts, "other")
     assert survey.pending(redis_client) is not None
     assert not survey.carry_out(redis_client, config, "nobody asked") or left(config) == []
@@ -78,7 +78,7 @@ def test_the_first_who_asks_is_heard(redis_client, config, snapshot):
 
 def test_one_rings_at_a_time_and_three_times_at_most(redis_client, config, snapshot):
     """While a ring is fresh nobody else rings; when it was not heard it is repeated, and then it is told."""
-    asked = survey.ask(redis_client, snapshot, recipe=RECIPE)
+    asked = survey.ask(redis_client, snapshot, recipe=RECIPE, votes=900)
     for _ in range(survey.MOST_RINGS):
         assert survey.may_ring(redis_client, asked, patience_s=60)
         assert not survey.may_ring(redis_client, asked, patience_s=60)
@@ -89,9 +89,26 @@ def test_one_rings_at_a_time_and_three_times_at_most(redis_client, config, snaps
     assert "does the worker run?" in survey.pending(redis_client).error
 
 
-def test_two_workers_do_it_once(redis_client, redis_server, config, snapshot):
-    """The second finds the lease taken and leaves; what is rung for is taken over."""
-    asked = survey.ask(redis_client, snapshot, recipe=RECIPE)
+def test_a_crash_is_told_and_not_repeated(redis_client, config, snapshot):
+    """The data are gone: the program's last words are the reason, and nothing of it is left but its log."""
+    survey.ask(redis_client, snapshot, recipe=RECIPE, votes=900)
+    shutil.rmtree(config.artifacts / "snapshots" / snapshot)
+    assert survey.carry_out(redis_client, config, snapshot)
+    assert state(redis_client, config) == "failed"
+    assert "manifest.json is missing" in survey.pending(redis_client).error
+    assert left(config) == [f"{snapshot}.log"]
+
+
+def test_a_stopped_worker_gives_the_survey_back(redis_client, config, snapshot):
+    """SIGTERM's byte kills the program; the lease is free, and of two who are rung for next one does it: what is rung
+    for is taken over, the second finds the lease taken and leaves."""
+    asked = survey.ask(redis_client, snapshot, recipe=RECIPE, votes=900)
+    read, write = os.pipe()
+    os.write(write, b"x")
+    assert not survey.carry_out(redis_client, config, snapshot, stop=read)
+    os.close(read)
+    os.close(write)
+    assert (state(redis_client, config), left(config)) == ("silent", [f"{snapshot}.log"])
     assert survey.may_ring(redis_client, asked, patience_s=60)
     first = threading.Thread(target=survey.carry_out, args=(redis_client, config, snapshot))
     first.start()
@@ -101,32 +118,9 @@ def test_two_workers_do_it_once(redis_client, redis_server, config, snapshot):
     assert state(redis_client, config) == "ready"
 
 
-def test_a_crash_is_told_and_not_repeated(redis_client, config, snapshot):
-    """The data are gone: the program's last words are the reason, and nothing of it is left but its log."""
-    survey.ask(redis_client, snapshot, recipe=RECIPE)
-    shutil.rmtree(config.artifacts / "snapshots" / snapshot)
-    assert survey.carry_out(redis_client, config, snapshot)
-    assert state(redis_client, config) == "failed"
-    assert "manifest.json is missing" in survey.pending(redis_client).error
-    assert left(config) == [f"{snapshot}.log"]
-
-
-def test_a_stopped_worker_gives_the_survey_back(redis_client, config, snapshot):
-    """SIGTERM's byte kills the program; the lease is free, and whoever is rung for next does it."""
-    survey.ask(redis_client, snapshot, recipe=RECIPE)
-    read, write = os.pipe()
-    os.write(write, b"x")
-    assert not survey.carry_out(redis_client, config, snapshot, stop=read)
-    os.close(read)
-    os.close(write)
-    assert (state(redis_client, config), left(config)) == ("silent", [f"{snapshot}.log"])
-    assert survey.carry_out(redis_client, config, snapshot)
-    assert state(redis_client, config) == "ready"
-
-
 def test_who_lost_the_lease_stops(redis_client, config, snapshot):
     """Another holder was put in its place: the program is killed, and the other's lease stays."""
-    survey.ask(redis_client, snapshot, recipe=RECIPE)
+    survey.ask(redis_client, snapshot, recipe=RECIPE, votes=900)
     found: list[bool] = []
     slow = config.model_copy(update={"lease_s": 2.0})
     first = threading.Thread(target=lambda: found.append(survey.carry_out(redis_client, slow, snapshot)))

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from core import keys, registry
+from core import audit, keys, registry
 from core.adapters import MANIFEST
 from core.errors import UsageError
 from core.records import AdapterManifest, PolicyState, PolicyVersion, RunState
@@ -132,7 +132,7 @@ def assert_committed_once(rig: Rig, *, attempt: int) -> None:
     assert (run.attempt, run.version) == (attempt, 1)
     starts = {name: (rig.directory / f"{name}.starts").read_text() for name in ("reward", "candidate", "publish")}
     assert starts == {"reward": "x", "candidate": "xx", "publish": "x"}
-    assert [event.action for event in registry.history(rig.client)] == ["register", "register", "promote"]
+    assert [event.action for event in audit.history(rig.client)] == ["register", "register", "release.opened"]
 
 
 @pytest.mark.faults

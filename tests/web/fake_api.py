@@ -14,11 +14,13 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 import web
+
+RATER = "web-5f4dcc3b5aa765d61d8327deb882cf99"
 
 
 class FakeApi:
@@ -40,6 +42,18 @@ class FakeApi:
         self.go_on.set()
         self.sent: dict[str, list[dict[str, Any]]] = {}
         """Bodies received, by path."""
+        self.page_is_open = True
+        """False: visitors are not let in."""
+        self.storage_is_away = False
+        """Conversations cannot be saved."""
+        self.csrf = "csrf-1"
+        """The token that everything which changes something must bring."""
+        self.conversations: dict[str, dict[str, Any]] = {}
+        """What was saved, by id, the newest last."""
+        self.fates: list[dict[str, Any]] = []
+        self.train: bool | None = None
+        self.tasks: list[dict[str, Any]] = []
+        """Given out one after the other."""
         self.streams_cut = threading.Event()
         """Set when a caller left a stream early."""
 
@@ -49,17 +63,98 @@ class FakeApi:
         app.post("/v1/chat/completions")(self._chat)
         app.post("/v1/comparisons")(self._comparison)
         app.post("/v1/feedback")(self._feedback)
+        app.delete("/v1/feedback/{feedback}")(self._take_back)
+        app.post("/v1/raters/{rater}/consent")(self._consent)
+        app.post("/page/session")(self._session)
+        app.get("/page/conversations")(self._list)
+        app.delete("/page/conversations")(self._forget)
+        app.get("/page/conversations/{name}")(self._load)
+        app.put("/page/conversations/{name}")(self._store)
+        app.delete("/page/conversations/{name}")(self._forget)
+        app.get("/page/votes")(self._votes)
+        app.get("/v1/tasks/next")(self._task)
+        app.get("/v1/tasks/progress")(self._progress)
+        app.get("/tasks")(self._workspace)
         app.mount("/", _Page(directory=web.directory(), html=True))
         return app
 
     async def _note(self, request: Request) -> JSONResponse | None:
         """Keeps the body; the refusal if this path is to be refused."""
         self.sent.setdefault(request.url.path, []).append(await request.json())
+        if request.headers.get("x-csrf-token") != self.csrf:
+            return _refusal(403, "The token of this page is missing or wrong.", code="csrf_failed")
         if request.url.path not in self.refusals:
             return None
         status, message = self.refusals[request.url.path]
-        error = {"message": message, "type": "server_error", "param": None, "code": None}
-        return JSONResponse({"error": error}, status_code=status)
+        return _refusal(status, message)
+
+    async def _session(self) -> Response:
+        if not self.page_is_open:
+            return _refusal(403, "Visitors are not let in here.", code="visitors_not_admitted")
+        answer = {"rater": RATER, "csrf": self.csrf, "expires_at": 1_900_000_000, "train": self.train, "limits": {}}
+        response = JSONResponse(answer)
+        response.set_cookie("plumbline_session", "signed", httponly=True, samesite="strict")
+        return response
+
+    async def _list(self) -> dict[str, Any]:
+        kept = reversed(self.conversations.items())
+        entries = [{"id": name, "title": it["title"], "updated_at": it["updated_at"]} for name, it in kept]
+        return {"data": entries, "has_more": False, "last_id": None}
+
+    async def _load(self, name: str) -> Response:
+        found = self.conversations.get(name)
+        return JSONResponse(found) if found else _refusal(404, "There is no such conversation.")
+
+    async def _store(self, name: str, request: Request) -> Response:
+        if refusal := await self._note(request):
+            return refusal
+        if self.storage_is_away:
+            return _refusal(503, "Storage is away.")
+        body = self.sent[request.url.path][-1]
+        held = self.conversations.pop(name, None)
+        if held is not None and held["revision"] != body["revision"]:
+            self.conversations[name] = held
+            return _refusal(409, "Somebody else wrote meanwhile.", code="conflict")
+        self.conversations[name] = {
+            "id": name,
+            "title": body["title"],
+            "turns": body["turns"],
+            "revision": body["revision"] + 1,
+            "created_at": 1_790_000_000,
+            "updated_at": 1_790_000_000 + len(self.sent[request.url.path]),
+        }
+        return JSONResponse(self.conversations[name])
+
+    async def _forget(self, request: Request, name: str | None = None) -> Response:
+        if request.headers.get("x-csrf-token") != self.csrf:
+            return _refusal(403, "The token of this page is missing or wrong.", code="csrf_failed")
+        for each in list(self.conversations) if name is None else [name]:
+            self.conversations.pop(each, None)
+        return Response(status_code=204)
+
+    async def _task(self) -> Response:
+        return JSONResponse(self.tasks[0]) if self.tasks else Response(status_code=204)
+
+    async def _progress(self) -> dict[str, Any]:
+        return {"object": "task.progress", "rater": RATER, "done": 7, "skipped": 0, "left": len(self.tasks[1:])}
+
+    async def _workspace(self) -> Response:
+        return FileResponse(web.directory() / "tasks.html")
+
+    async def _votes(self) -> dict[str, Any]:
+        return {"data": self.fates, "has_more": False, "last_id": None}
+
+    async def _take_back(self, feedback: str) -> dict[str, Any]:
+        for fate in self.fates:
+            if fate["feedback"] == feedback:
+                fate |= {"fate": "withdrawn", "versions": []}
+        return {"id": feedback, "status": "withdrawn"}
+
+    async def _consent(self, request: Request) -> Response:
+        if refusal := await self._note(request):
+            return refusal
+        self.train = self.sent[request.url.path][-1]["train"]
+        return JSONResponse({"object": "rater.consent", "rater": RATER, "train": self.train}, status_code=201)
 
     async def _models(self) -> dict[str, Any]:
         live = {"id": "assistant", "object": "model", "owned_by": "plumbline", "parent": self.live}
@@ -143,6 +238,11 @@ class _Page(StaticFiles):
         response = await super().get_response(path, scope)
         response.headers["content-security-policy"] = "default-src 'self'"
         return response
+
+
+def _refusal(status: int, message: str, code: str | None = None) -> JSONResponse:
+    error = {"message": message, "type": "server_error", "param": None, "code": code}
+    return JSONResponse({"error": error}, status_code=status)
 
 
 def _event(data: dict[str, Any]) -> str:

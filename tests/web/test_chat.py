@@ -21,9 +21,8 @@ def test_an_answer_streams_in_and_names_its_version(page: Page, api: FakeApi) ->
     expect(answers(page).get_by_text("assistant@v3")).to_be_visible()
     expect(good(page)).to_be_visible()
     (body,) = api.sent["/v1/chat/completions"]
-    rater = page.evaluate("localStorage.getItem('plumbline.rater')")
     messages = [{"role": "user", "content": "What is a dog?"}]
-    assert {"model": "assistant", "messages": messages, "stream": True, "user": rater} == body
+    assert {"model": "assistant", "messages": messages, "stream": True} == body
 
 
 def test_a_conversation_has_many_turns_and_can_be_started_afresh(page: Page, api: FakeApi) -> None:
@@ -120,8 +119,7 @@ def test_thumbs_vote_and_a_mind_can_change(page: Page, api: FakeApi) -> None:
     expect(good(page)).to_have_attribute("aria-pressed", "false")
     page.wait_for_load_state("networkidle")
     target = {"type": "completion", "id": "chatcmpl-1", "choice_index": 0}
-    rater = {"id": api.sent["/v1/chat/completions"][0]["user"]}
-    votes = [{"target": target, "kind": "thumb", "value": value, "rater": rater} for value in (1, -1)]
+    votes = [{"target": target, "kind": "thumb", "value": value} for value in (1, -1)]
     assert votes == api.sent["/v1/feedback"]
 
 
@@ -142,14 +140,3 @@ def test_an_answer_that_was_not_recorded_offers_no_vote(page: Page, api: FakeApi
     ask(page, "What is a dog?")
     expect(page.get_by_text("Voting is off for this answer")).to_be_visible()
     expect(good(page)).to_have_count(0)
-
-
-def test_the_rater_stays_the_same_over_a_reload(page: Page, api: FakeApi) -> None:
-    ask(page, "What is a dog?")
-    expect(good(page)).to_be_visible()
-    page.reload()
-    ask(page, "What is a dog?")
-    expect(good(page)).to_be_visible()
-    first, second = (body["user"] for body in api.sent["/v1/chat/completions"])
-    assert first == second
-    assert len("web-") + 32 == len(first)

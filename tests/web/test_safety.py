@@ -1,36 +1,33 @@
 """Whatever a model, an error or a person writes is only ever text on the page."""
 
+import re
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.web.driving import ask, compare, good
 from tests.web.fake_api import FakeApi
+from tests.web.payloads import PAYLOADS
 
 pytestmark = pytest.mark.browser
 
-_HOSTILE = [
-    "<img src=x onerror=window.ran=1>",
-    "<script>window.ran=1</script>",
-    "<svg/onload=window.ran=1>",
-    "<iframe srcdoc='<script>parent.ran=1</script>'></iframe>",
-    "<a href='javascript:window.ran=1'>a</a>",
-    "<style>@import url(https://elsewhere.example/x.css);</style>",
-    "<base href=https://elsewhere.example><form action=/><input autofocus onfocus=window.ran=1></form>",
-    "![picture](https://elsewhere.example/pixel.png)",
-    '![picture](x" onerror="window.ran=1)',
-    "[click](javascript:window.ran=1)",
-    "[click]( JaVaScRiPt:window.ran=1)",
-    "[click](&#106;avascript:window.ran=1)",
-    "[click](data:text/html,<script>window.ran=1</script>)",
-    '[click](https://elsewhere.example/"onmouseover="window.ran=1)',
-    "[<img src=x onerror=window.ran=1>](https://elsewhere.example/)",
-    "**<img src=x onerror=window.ran=1>**",
-    "# <img src=x onerror=window.ran=1>",
-    "`<img src=x onerror=window.ran=1>`",
-    "- > <img src=x onerror=window.ran=1>",
-    '```"><img src=x onerror=window.ran=1>\n<script>window.ran=1</script>\n```',
-]
-_PROSE = {"P", "H3", "EM", "STRONG", "CODE", "PRE", "UL", "LI", "BLOCKQUOTE", "A", "BR", "DIV"}
+_TAGS = re.compile(
+    r"P|H3|EM|STRONG|DEL|CODE|PRE|UL|OL|LI|BLOCKQUOTE|A|BR|DIV|TABLE|THEAD|TBODY|TR|TH|TD"
+    r"|FIGURE|FIGCAPTION|SPAN|BUTTON|svg|path"
+)
+_ATTRIBUTES = {
+    "",
+    "tabindex",
+    "class",
+    "type",
+    "viewBox",
+    "data-icon",
+    "aria-hidden",
+    "aria-label",
+    "role",
+    "start",
+    "d",
+}
 _INVENTORY = """(place) => [...place.querySelectorAll("*")].flatMap((element) =>
     [[element.tagName, ""], ...[...element.attributes].map(({ name }) => [element.tagName, name])])"""
 
@@ -39,8 +36,8 @@ def hold_no_payload(page: Page, place: Locator) -> None:
     """Nothing ran; inside `place` are only the tags and attributes that the renderer makes; links are http(s)."""
     assert page.evaluate("window.ran") is None
     found = place.evaluate(_INVENTORY)
-    assert {tag for tag, _ in found} <= _PROSE
-    assert {name for tag, name in found if tag != "A"} <= {"", "tabindex", "class"}
+    assert {tag for tag, _ in found if not _TAGS.fullmatch(tag)} == set()
+    assert {name for tag, name in found if tag != "A"} <= _ATTRIBUTES
     assert {name for tag, name in found if tag == "A"} <= {"", "href", "title", "target", "rel"}
     for link in place.get_by_role("link").all():
         assert (link.get_attribute("href") or "").startswith("https://elsewhere.example")
@@ -50,7 +47,7 @@ def hold_no_payload(page: Page, place: Locator) -> None:
 
 def test_hostile_output_is_only_text_in_an_answer(page: Page, api: FakeApi) -> None:
     """Streamed in pieces, so that every half-written state is on the page once too."""
-    text = "\n\n".join(_HOSTILE)
+    text = "\n\n".join(PAYLOADS)
     api.pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
     api.live = "<img src=x onerror=window.ran=1>"
     ask(page, "What is a dog?")
@@ -60,7 +57,7 @@ def test_hostile_output_is_only_text_in_an_answer(page: Page, api: FakeApi) -> N
 
 
 def test_hostile_output_is_only_text_in_a_comparison(page: Page, api: FakeApi) -> None:
-    api.drafts = {"a": "\n\n".join(_HOSTILE), "b": "\n\n".join(reversed(_HOSTILE))}
+    api.drafts = {"a": "\n\n".join(PAYLOADS), "b": "\n\n".join(reversed(PAYLOADS))}
     api.reveal = {"a": "<img src=x onerror=window.ran=1>", "b": "<svg/onload=window.ran=1>"}
     compare(page, "What is a dog?")
     page.keyboard.press("1")
@@ -70,8 +67,8 @@ def test_hostile_output_is_only_text_in_a_comparison(page: Page, api: FakeApi) -
 
 
 def test_a_hostile_question_or_error_is_only_text(page: Page, api: FakeApi) -> None:
-    api.refusals["/v1/chat/completions"] = (400, "\n\n".join(_HOSTILE))
+    api.refusals["/v1/chat/completions"] = (400, "\n\n".join(PAYLOADS))
     ask(page, "<script>window.ran=1</script>")
     expect(page.get_by_role("alert")).to_contain_text("<script>")
     hold_no_payload(page, page.locator(".failure p"))
-    hold_no_payload(page, page.locator(".question"))
+    hold_no_payload(page, page.locator(".question p"))

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from playwright.sync_api import Browser, Page, expect
 
 import feedback.app
-import plumbline.api
+import plumbline.page
 import web
 from core import http, keys
 from core.records import SIDES, Comparison
@@ -32,7 +32,7 @@ def address(redis_server: str, redis_client: redis.Redis) -> Iterator[str]:
     app = FastAPI()
     http.install(app, max_body_bytes=1 << 20)
     feedback.app.attach(app, redis_server, Settings())
-    app.mount("/", plumbline.api.Page(directory=web.directory(), html=True))
+    app.mount("/", plumbline.page.Page(web.directory()))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -135,6 +135,29 @@ def test_ranking_by_mouse(browser: Browser, address: str, add, redis_client: red
         page.get_by_role("button", name="Send the ranking").click()
         expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
     assert [vote.feedback.value for vote in store.log(redis_client)[0]] == [[["a", "c"], ["b"]]]
+
+
+def test_ranking_by_drag(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:
+    """A card goes where its handle is dragged, or moved by the arrow keys; each then has the place where it stands."""
+    add("rank", ["One.", "Two.", "Three."])
+    with browser.new_context() as context:
+        page = context.new_page()
+        start(page, address)
+        cards = page.locator(".ranking article")
+        handle = page.get_by_role("button", name="Move answer C").bounding_box()
+        top = cards.first.bounding_box()
+        assert handle and top
+        page.mouse.move(handle["x"] + 5, handle["y"] + 5)
+        page.mouse.down()
+        page.mouse.move(handle["x"] + 5, top["y"] + 5, steps=8)
+        page.mouse.up()
+        expect(cards.locator("h3")).to_have_text(["Answer C", "Answer A", "Answer B"])
+        page.get_by_role("button", name="Move answer A").press("ArrowDown")
+        expect(cards.locator("h3")).to_have_text(["Answer C", "Answer B", "Answer A"])
+        expect(page.get_by_role("button", name="Move answer A")).to_be_focused()
+        page.get_by_role("button", name="Send the ranking").click()
+        expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
+    assert [vote.feedback.value for vote in store.log(redis_client)[0]] == [[["c"], ["b"], ["a"]]]
 
 
 def test_what_cannot_be_saved_stays(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:

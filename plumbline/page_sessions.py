@@ -1,0 +1,86 @@
+"""`POST /page/session`: how the page gets its session, and what the visitor may do with it.
+
+The one request of the page that needs no CSRF token, since it is what gives it out. Another site cannot make it: it
+takes JSON, so a browser asks first whether the other origin may (it may not), and a browser that says where a request
+comes from is believed. So nobody can exchange a visitor's session for another one behind their back, and nothing but
+a page of this origin reads the answer.
+"""
+
+import hmac
+
+import redis.asyncio
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict
+
+from core import sessions, visitors
+from core.access import Limits
+from core.errors import Forbidden, RateLimited, Unavailable
+from core.http import ERRORS
+from core.quotas import Quotas, duration
+from core.visitors import LIMITS, SESSIONS_PER_MINUTE, Visitors
+from feedback import consent
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SessionRequest(_Body):
+    """`{}`."""
+
+
+class SessionObject(_Body):
+    """The session that the cookie stands for."""
+
+    rater: str
+    """Whom all chats and votes of the session are credited to."""
+    csrf: str
+    """Goes with everything that is not GET or HEAD, as `x-csrf-token`."""
+    expires_at: int
+    """Unix seconds; asking again renews it."""
+    train: bool | None
+    """What the rater said of the use of all that they write and vote; null if they never said, or nobody knows now."""
+    limits: Limits
+
+
+def routes(door: Visitors, quotas: Quotas, client: redis.asyncio.Redis) -> APIRouter:
+    router = APIRouter(responses=ERRORS)
+
+    @router.post("/page/session")
+    async def begin_session(body: SessionRequest, request: Request, response: Response) -> SessionObject:
+        """The session that the request comes with, renewed; without one a fresh one, of a rater whom nobody knows."""
+        visitors.check_origin(request)
+        if not door.admits(request):
+            said = "Visitors without an API key are not let in from here; PLUMBLINE_PAGE=open would let them in."
+            raise Forbidden(said, code="visitors_not_admitted")
+        session = door.session(request)
+        if session is None:
+            await _check_arrivals(request)
+            session = sessions.begin(now=door.clock())
+        session = sessions.renewed(session, now=door.clock())
+        door.hand_over(request, response, session)
+        response.headers["cache-control"] = "no-store"
+        return SessionObject(
+            rater=session.rater,
+            csrf=sessions.csrf(door.key, session),
+            expires_at=session.expires,
+            train=await _consent(session.rater),
+            limits=LIMITS,
+        )
+
+    async def _check_arrivals(request: Request) -> None:
+        """Raises RateLimited: too many new sessions from there. Of the address a keyed hash is kept, for a day."""
+        address = hmac.digest(door.key, f"address {visitors.address(request)}".encode(), "sha256").hex()
+        wait_s = await quotas.draw(f"address:{address}", "sessions", per_minute=SESSIONS_PER_MINUTE)
+        if wait_s:
+            said = f"Your network began {SESSIONS_PER_MINUTE} sessions in a minute; try again in {duration(wait_s)}."
+            raise RateLimited(said, wait_s=wait_s)
+
+    async def _consent(rater: str) -> bool | None:
+        try:
+            given = await consent.given(client, rater)
+        except Unavailable:
+            return None
+        return None if given is None else given.train
+
+    return router

@@ -1,0 +1,131 @@
+"""`/v1/runs` on the admin listener: what `plumbline runs` does, over HTTP. The scope is `train`, so that whoever asks
+for rounds needs no power over what is served; snapshots and exports are open to it too (feedback/export_endpoints.py).
+
+Runs train candidates and change no policy, so the audit trail does not tell of them; what a round publishes, it does.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import redis
+from fastapi import APIRouter
+from kombu.exceptions import OperationalError
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+
+from core import releases
+from core.access import LOOK_AT_TRAINING, TRAIN, Caller
+from core.errors import AlreadyDecided, NotFound, Unavailable, UsageError
+from core.http import ERRORS
+from core.records import Run
+from core.settings import Settings
+from plumbline import scheduler
+from training import runs
+from training.worker import ring
+
+_Trainer = Annotated[Caller, TRAIN]
+_NEWEST = 1000
+
+log = logging.getLogger("plumbline.runs")
+
+
+class RunList(BaseModel):
+    """The newest thousand, oldest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Run]
+
+
+class RoundAsked(BaseModel):
+    """The scheduler will begin a round; its run then stands in the list. `{"object": "round", "votes_new": 127}`."""
+
+    object: Literal["round"] = "round"
+    votes_new: int
+    """Preferences and rankings of people since the last snapshot."""
+
+
+def routes(client: redis.Redis, config: Settings) -> APIRouter:
+    """All routes; each is a plain function, which FastAPI runs in a thread, as the client blocks."""
+    router = APIRouter(responses=ERRORS)
+
+    @router.get("/v1/runs", dependencies=[LOOK_AT_TRAINING])
+    def list_runs() -> RunList:
+        """Training runs with their state, stage, verdict and recipe."""
+        return RunList(data=_all(client)[-_NEWEST:])
+
+    @router.get("/v1/runs/{run}", dependencies=[LOOK_AT_TRAINING])
+    def get_run(run: str) -> Run:
+        """One run."""
+        return _found(client, run)
+
+    @router.post("/v1/runs", status_code=202)
+    def start_run(caller: _Trainer) -> RoundAsked:
+        """Asks for a round now, however few new votes there are."""
+        _refuse_a_second(client)
+        try:
+            scheduler.request_round(config)
+            new = scheduler.new_votes(client)
+        except (OperationalError, RedisError) as error:
+            raise _away("The scheduler cannot be asked") from error
+        log.info("%s asked for a round", caller.actor)
+        return RoundAsked(votes_new=new)
+
+    @router.post("/v1/runs/{run}/cancel")
+    def cancel_run(run: str, caller: _Trainer) -> Run:
+        """Cancels a queued or running run; its trainer is stopped within a heartbeat."""
+        _found(client, run)
+        _change(lambda: runs.cancel(client, run, reason=f"cancelled by {caller.actor}"))
+        return _found(client, run)
+
+    @router.post("/v1/runs/{run}/retry")
+    def retry_run(run: str, caller: _Trainer) -> Run:
+        """Queues a failed, skipped or cancelled run again, with fresh attempts; finished stages are kept."""
+        _found(client, run)
+        _change(lambda: runs.retry(client, run))
+        log.info("%s repeats run %s", caller.actor, run)
+        ring(run, config)
+        return _found(client, run)
+
+    return router
+
+
+def _refuse_a_second(client: redis.Redis) -> None:
+    """Raises AlreadyDecided where the scheduler would begin none."""
+    if active := [run for run in _all(client) if run.state in runs.ACTIVE]:
+        raise AlreadyDecided(f"Not done: run {active[0].id} is {active[0].state}.")
+    try:
+        release = releases.current(client)
+    except RedisError as error:
+        raise _away("The registry cannot be read") from error
+    if release is not None:
+        raise AlreadyDecided(f"Not done: release {release.id} is open, and its votes decide what a round starts from.")
+
+
+def _all(client: redis.Redis) -> list[Run]:
+    try:
+        return runs.all_runs(client)
+    except RedisError as error:
+        raise _away("Runs cannot be read") from error
+
+
+def _found(client: redis.Redis, run: str) -> Run:
+    try:
+        return runs.get(client, run)
+    except UsageError:
+        raise NotFound("There is no such run.", param="run", code="run_not_found") from None
+    except RedisError as error:
+        raise _away("Runs cannot be read") from error
+
+
+def _change(work: Callable[[], None]) -> None:
+    try:
+        work()
+    except UsageError as error:
+        raise AlreadyDecided(f"Not done: {error}") from None
+    except RedisError as error:
+        raise _away("Runs cannot be changed") from error
+
+
+def _away(what: str) -> Unavailable:
+    return Unavailable(f"{what} right now: Redis is away; try again.")
