@@ -1,6 +1,9 @@
 # Two commands: `make demo` and `make test`. Both set everything up first; the second time that takes no time.
 .PHONY: demo up monitoring test test-fast check check-page page-tools setup format clean
 
+# Where Python may not keep what it compiled, every process compiles vLLM and torch anew: 15 s each.
+unexport PYTHONDONTWRITEBYTECODE
+
 PLUMBLINE := .venv/bin/plumbline
 PYTEST := .venv/bin/pytest
 METHOD := dpo

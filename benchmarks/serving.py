@@ -35,10 +35,10 @@ from core.settings import Settings
 ROUNDS, QUICK_ROUNDS = 5, 1
 MIDDLE = 8
 """Streams from which the open loop's rate is taken, and over which adapters are dealt out."""
-ALONE = {1: 8, 8: 32, 32: 64}
+ALONE = {1: 4, 8: 24, 32: 64}
 """Chats by streams, in each round on each side."""
 QUICK_ALONE = {1: 2, 8: 16, 32: 32}
-OPEN_CHATS, OPEN_LOAD = 32, 0.5
+OPEN_CHATS, OPEN_LOAD = 24, 0.5
 """Arrivals at half the rate that our eight streams reached in the first round."""
 RESIDENTS, CHATS_DEALT = (1, 2, 4), 32
 
