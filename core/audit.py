@@ -9,6 +9,7 @@ Who can write to Redis can also write the whole chain anew. Against that helps a
 """
 
 import hashlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import redis
 
 from core import keys
 from core.records import AuditEvent
+from core.redis import script
 
 _LUA = Path(__file__).parent / "lua"
 APPENDING = (_LUA / "sha256.lua", _LUA / "audit.lua")
@@ -40,6 +42,12 @@ class Verified:
     """Entries before the first that is chained: of a Plumbline that did not chain them yet."""
     fault: str
     """The first thing that is wrong; empty if all is as it was written."""
+
+
+def append(client: redis.Redis, action: str, *, actor: str, reason: str) -> None:
+    """Tells of an act that is done elsewhere than in this Redis; to be called before it, so that none goes untold."""
+    used = [keys.REGISTRY, keys.AUDIT, keys.AUDIT_HEAD, keys.call(secrets.token_hex(16))]
+    script(client, *APPENDING, _LUA / "audit_append.lua")(keys=used, args=[action, actor, reason])
 
 
 def history(client: redis.Redis) -> list[AuditEvent]:

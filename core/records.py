@@ -749,7 +749,7 @@ class AuditEvent(Record):
     version: int | None = None
     """Of the policy that it is about."""
     subject: str = ""
-    """What else it is about: the release, the API key."""
+    """What else it is about: the release, the API key, the run."""
     actor: str
     reason: str
     at: float

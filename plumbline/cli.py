@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -18,6 +17,7 @@ from plumbline.leaderboard_command import leaderboard
 from plumbline.policy_commands import audit_app, policies_app, releases_app
 from plumbline.rater_commands import raters_app
 from plumbline.receipt_commands import receipts_app
+from plumbline.run_commands import runs_app
 
 if TYPE_CHECKING:
     import redis
@@ -34,7 +34,6 @@ app = typer.Typer(
     "Start with [bold]plumbline demo[/] (builds a small model and shows the whole loop) or "
     "[bold]plumbline up --base PATH_OR_HUB_ID[/] (serves yours). Settings are `PLUMBLINE_*` variables; see the README.",
 )
-runs_app = typer.Typer(no_args_is_help=True, help="Training runs: one is one round of the loop.")
 train_app = typer.Typer(no_args_is_help=True, help="The training programs, by hand and without the service.")
 tasks_app = typer.Typer(no_args_is_help=True, help="Tasks of hired raters: add or choose them, see how far they are.")
 for name, commands in {"policies": policies_app, "raters": raters_app, "runs": runs_app, "tasks": tasks_app}.items():
@@ -158,74 +157,6 @@ app.command()(export)
 app.command()(leaderboard)
 
 
-@runs_app.command("list")
-def runs_list() -> None:
-    """List all runs, newest last."""
-    from plumbline import views
-
-    views.print_runs(redis_client())
-
-
-@runs_app.command("show")
-def runs_show(run: str) -> None:
-    """Show one run. A prefix of its id is enough."""
-    from plumbline import views
-
-    views.print_run(redis_client(), _run_id(run))
-
-
-@runs_app.command("start")
-def runs_start() -> None:
-    """Start a round now, however few new votes there are."""
-    from plumbline import views
-    from plumbline.scheduler import request_round
-    from training import runs
-
-    client = redis_client()
-    known = {run.id for run in runs.all_runs(client)}
-    request_round(deployment())
-    for _ in range(40):
-        time.sleep(0.5)
-        if started := [run for run in runs.all_runs(client) if run.id not in known]:
-            typer.echo(views.describe(started[0]))
-            return
-    typer.echo(f"No run was started: {views.next_round(client, now=time.time())}.")
-
-
-@runs_app.command("retry")
-def runs_retry(run: str) -> None:
-    """Queue a failed or cancelled run again, with fresh attempts. Finished stages are kept."""
-    from training import runs
-    from training.worker import ring
-
-    run_id = _run_id(run)
-    runs.retry(redis_client(), run_id)
-    ring(run_id, deployment())
-    typer.echo(f"run {run_id} is queued.")
-
-
-@runs_app.command("cancel")
-def runs_cancel(run: str) -> None:
-    """Cancel a queued or running run; its trainer is stopped within a heartbeat."""
-    from training import runs
-
-    run_id = _run_id(run)
-    runs.cancel(redis_client(), run_id, reason="cancelled by hand")
-    typer.echo(f"run {run_id} is cancelled.")
-
-
-@runs_app.command("logs")
-def runs_logs(run: str) -> None:
-    """Print what the trainers of a run said, all attempts in order."""
-    directory = _settings().artifacts / "runs" / _run_id(run)
-    files = sorted(directory.glob("attempt-*/*.log"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        raise UsageError(f"There are no logs under {directory} on this machine.")
-    for file in files:
-        typer.secho(f"== {file.relative_to(directory)}", bold=True)
-        typer.echo(file.read_text(errors="replace"))
-
-
 @tasks_app.command("add")
 def tasks_add(file: Annotated[Path, typer.Argument(help="JSON lines, each a task as in POST /v1/tasks.")]) -> None:
     """Add tasks from a file. With an `external_id` in each, doing it twice is doing it once."""
@@ -330,15 +261,6 @@ def redis_client() -> "redis.Redis":
             f"Redis at {url} does not answer: start the stack with `plumbline up`, or set REDIS_URL."
         ) from None
     return client
-
-
-def _run_id(prefix: str) -> str:
-    from training import runs
-
-    found = [run.id for run in runs.all_runs(redis_client()) if run.id.startswith(prefix)]
-    if len(found) != 1:
-        raise UsageError(f"{len(found)} runs begin with {prefix!r}; `plumbline runs list` shows all.")
-    return found[0]
 
 
 def _announce(config: "Settings") -> None:

@@ -52,7 +52,7 @@ def forget_runs(client: redis.Redis, config: Settings, snapshots: Collection[str
     found = [run for run in runs.all_runs(client) if run.snapshot in snapshots]
     for run in found:
         if run.state in runs.ACTIVE:
-            runs.cancel(client, run.id, reason="somebody in its snapshot was erased")
+            runs.cancel(client, run.id, actor="scheduler", reason="somebody in its snapshot was erased")
             raise UsageError(f"run {run.id[:8]} is being stopped")
         if run.state is RunState.CANCELLED and run.updated + STOPPING_S > seconds + microseconds / 1e6:
             raise UsageError(f"run {run.id[:8]} is being stopped")

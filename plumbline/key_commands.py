@@ -1,7 +1,6 @@
 """`plumbline keys`: make, list and revoke API keys, and what each used."""
 
 import fcntl
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from core.errors import UsageError
+from plumbline.acting import Reason, actor, given
 
 if TYPE_CHECKING:
     import redis
@@ -65,7 +65,7 @@ def keys_create(
         tenant=tenant,
         limits=limits,
         expires=None if expires_days is None else now() + expires_days * 86400,
-        actor=_actor(),
+        actor=actor(),
     )
     with _redis(config) as client:
         check(client, hashing)
@@ -88,14 +88,14 @@ def keys_list() -> None:
 @keys_app.command("revoke")
 def keys_revoke(
     key: Annotated[str, typer.Argument(help="Its id, as `keys list` shows it.")],
-    reason: Annotated[str, typer.Option(help="Kept in the audit trail.")],
+    reason: Reason,
 ) -> None:
     """Revoke a key: every replica refuses it within two seconds."""
     from core import api_keys
     from plumbline.cli import deployment
 
     with _redis(deployment()) as client:
-        new = api_keys.revoke(client, key, actor=_actor(), reason=reason)
+        new = api_keys.revoke(client, key, actor=actor(), reason=given(reason))
     typer.echo(f"{key} is revoked." if new else f"{key} was revoked before.")
 
 
@@ -123,10 +123,6 @@ def _scopes(text: str) -> "list[Scope]":
     if unknown := [part for part in given if part not in known]:
         raise UsageError(f"--scopes takes {', '.join(known)}; not {unknown[0]!r}.")
     return cast("list[Scope]", given)
-
-
-def _actor() -> str:
-    return f"cli:{os.environ.get('USER', 'unknown')}"
 
 
 def _line(it: "Standing") -> str:

@@ -1,11 +1,11 @@
 """`plumbline policies`, `plumbline releases` and `plumbline audit`: what is served, how it came there, and by whom."""
 
-import os
 from typing import Annotated
 
 import typer
 
 from core.errors import UsageError
+from plumbline.acting import Reason, actor, given
 
 policies_app = typer.Typer(
     no_args_is_help=True,
@@ -13,7 +13,6 @@ policies_app = typer.Typer(
 )
 releases_app = typer.Typer(no_args_is_help=True, help="Releases: the staged way of a candidate into traffic.")
 audit_app = typer.Typer(no_args_is_help=True, help="The audit trail: every change, chained by hashes.")
-Reason = Annotated[str, typer.Option(help="Why; kept in the audit trail with your name.")]
 Version = Annotated[int, typer.Argument(help="The number N of assistant@vN.", min=0)]
 
 
@@ -75,7 +74,7 @@ def policies_promote(
 
     if not force:
         raise UsageError("People's votes promote (`plumbline releases list`). To do it without them, add --force.")
-    before = registry.promote(redis_client(), version, actor=actor(), reason=_given(reason))
+    before = registry.promote(redis_client(), version, actor=actor(), reason=given(reason))
     typer.echo(f"assistant@v{version} is live, instead of v{before}.")
 
 
@@ -88,7 +87,7 @@ def policies_release(version: Version, reason: Reason) -> None:
     from plumbline.cli import deployment, redis_client
 
     stage = releases.first_stage(deployment().shadow)
-    opened = releases.begin(redis_client(), version, stage=stage, reason=_given(reason), actor=actor())
+    opened = releases.begin(redis_client(), version, stage=stage, reason=given(reason), actor=actor())
     typer.echo(policy_views.opened(opened))
 
 
@@ -98,7 +97,7 @@ def policies_rollback(reason: Reason) -> None:
     from core import registry
     from plumbline.cli import redis_client
 
-    version = registry.rollback(redis_client(), actor=actor(), reason=_given(reason))
+    version = registry.rollback(redis_client(), actor=actor(), reason=given(reason))
     typer.echo(f"assistant@v{version} is live.")
 
 
@@ -141,7 +140,7 @@ def releases_stop(release: Annotated[str, typer.Argument(help="Its id, `rel_7`."
 
     client = redis_client()
     releases.release(client, release)  # else there is no such one to stop
-    releases.end(client, release, state="stopped", actor=actor(), reason=_given(reason))
+    releases.end(client, release, state="stopped", actor=actor(), reason=given(reason))
     typer.echo(f"{release} is stopped.")
 
 
@@ -171,14 +170,3 @@ def audit_verify(
         typer.echo(f"{found.fault}. {found.entries} entries before that are as they were written.", err=True)
         raise typer.Exit(1)
     typer.echo(policy_views.verified(found))
-
-
-def actor() -> str:
-    """As the audit trail names who sits at this terminal."""
-    return f"cli:{os.environ.get('USER', 'unknown')}"
-
-
-def _given(reason: str) -> str:
-    if not reason.strip():
-        raise UsageError("--reason is empty: say why, for those who read the audit trail later.")
-    return reason.strip()

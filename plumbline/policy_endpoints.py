@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import redis
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from core import audit, evidence, registry, releases, shadow
 from core.access import ACT, LOOK, Caller
@@ -25,19 +25,11 @@ from core.shadow import Shadow
 from feedback import child
 from feedback.head_to_head import HeadToHead
 from plumbline import policies
+from plumbline.because import Because
 from plumbline.policies import Difference, Step
 
 Acts = Annotated[Caller, ACT]
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 _NEWEST = 1000
-
-
-class Because(BaseModel):
-    """Why; kept in the audit trail."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Reason
 
 
 class Promotion(Because):

@@ -1,10 +1,10 @@
 """`plumbline raters`: who is trusted and why, quarantine and restoration, erasure and how far it is."""
 
-import os
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from plumbline.acting import actor
 from plumbline.asking import ask
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ def _decide(rater: str, action: "Action", reason: str) -> None:
     from plumbline import rater_views
     from plumbline.cli import deployment
 
-    archive, actor = Archive(deployment().artifacts), f"cli:{os.environ.get('USER', 'unknown')}"
+    archive = Archive(deployment().artifacts)
 
     async def decided(client: "redis.asyncio.Redis") -> rater_review.Reviewed:
         await rater_lookup.must_exist(client, rater, archive)
-        return await rater_review.review(client, rater, action, reason=reason, actor=actor)
+        return await rater_review.review(client, rater, action, reason=reason, actor=actor())
 
     typer.echo(rater_views.decided(rater, ask(decided)))
 

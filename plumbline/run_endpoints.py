@@ -1,10 +1,9 @@
 """`/v1/runs` on the admin listener: what `plumbline runs` does, over HTTP. The scope is `train`, so that whoever asks
 for rounds needs no power over what is served; snapshots and exports are open to it too (feedback/export_endpoints.py).
 
-Runs train candidates and change no policy, so the audit trail does not tell of them; what a round publishes, it does.
+Each act needs a reason, which the audit trail keeps with the caller.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -21,13 +20,12 @@ from core.http import ERRORS
 from core.records import Run
 from core.settings import Settings
 from plumbline import scheduler
+from plumbline.because import Because
 from training import runs
 from training.worker import ring
 
 _Trainer = Annotated[Caller, TRAIN]
 _NEWEST = 1000
-
-log = logging.getLogger("plumbline.runs")
 
 
 class RunList(BaseModel):
@@ -60,30 +58,28 @@ def routes(client: redis.Redis, config: Settings) -> APIRouter:
         return _found(client, run)
 
     @router.post("/v1/runs", status_code=202)
-    def start_run(caller: _Trainer) -> RoundAsked:
+    def start_run(body: Because, caller: _Trainer) -> RoundAsked:
         """Asks for a round now, however few new votes there are."""
         _refuse_a_second(client)
         try:
-            scheduler.request_round(config)
+            scheduler.request_round(client, config, actor=caller.actor, reason=body.reason)
             new = scheduler.new_votes(client)
         except (OperationalError, RedisError) as error:
             raise _away("The scheduler cannot be asked") from error
-        log.info("%s asked for a round", caller.actor)
         return RoundAsked(votes_new=new)
 
     @router.post("/v1/runs/{run}/cancel")
-    def cancel_run(run: str, caller: _Trainer) -> Run:
+    def cancel_run(run: str, body: Because, caller: _Trainer) -> Run:
         """Cancels a queued or running run; its trainer is stopped within a heartbeat."""
         _found(client, run)
-        _change(lambda: runs.cancel(client, run, reason=f"cancelled by {caller.actor}"))
+        _change(lambda: runs.cancel(client, run, actor=caller.actor, reason=body.reason))
         return _found(client, run)
 
     @router.post("/v1/runs/{run}/retry")
-    def retry_run(run: str, caller: _Trainer) -> Run:
+    def retry_run(run: str, body: Because, caller: _Trainer) -> Run:
         """Queues a failed, skipped or cancelled run again, with fresh attempts; finished stages are kept."""
         _found(client, run)
-        _change(lambda: runs.retry(client, run))
-        log.info("%s repeats run %s", caller.actor, run)
+        _change(lambda: runs.retry(client, run, actor=caller.actor, reason=body.reason))
         ring(run, config)
         return _found(client, run)
 

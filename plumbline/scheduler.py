@@ -15,7 +15,7 @@ from typing import cast
 import redis
 from celery.signals import beat_embedded_init, worker_ready  # type: ignore[import-untyped]
 
-from core import keys, logs, registry, releases
+from core import audit, keys, logs, registry, releases
 from core.adapters import MANIFEST
 from core.errors import PlumblineError, UsageError
 from core.records import AdapterManifest, Run
@@ -60,8 +60,12 @@ def erase_now() -> None:
         erasures.strike_off(client, settings())
 
 
-def request_round(config: Settings) -> None:
-    """Asks the running scheduler for a round now: it knows the recipe and the artifacts, this process may not."""
+def request_round(client: redis.Redis, config: Settings, *, actor: str, reason: str) -> None:
+    """Asks the running scheduler for a round now: it knows the recipe and the artifacts, this process may not.
+
+    The audit is told first, since the broker may be another Redis: what it tells of was asked for, if perhaps in vain.
+    """
+    audit.append(client, "run.start", actor=actor, reason=reason)
     send(CHECK, [True], queue=keys.OPS_QUEUE, config=config)
 
 

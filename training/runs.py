@@ -7,12 +7,13 @@ is `core.registry.publish`.
 
 import hashlib
 import json
+import secrets
 from pathlib import Path
 from typing import Literal, cast
 
 import redis
 
-from core import keys
+from core import audit, keys
 from core.errors import UsageError
 from core.records import Run, RunState
 from core.redis import script
@@ -83,24 +84,25 @@ def release(client: redis.Redis, run_id: str, attempt: int) -> bool:
     return bool(script(client, _LUA / "run_finish.lua")(keys=[keys.run(run_id)], args=arguments))
 
 
-def cancel(client: redis.Redis, run_id: str, reason: str = "cancelled") -> None:
-    """Cancels a queued or running run; its trainer is stopped within a heartbeat.
+def cancel(client: redis.Redis, run_id: str, *, actor: str, reason: str) -> None:
+    """Cancels a queued or running run and tells the audit; its trainer is stopped within a heartbeat.
 
     Raises:
         UsageError: there is no such run, or it has ended.
     """
-    state = script(client, _LUA / "run_cancel.lua")(keys=[keys.run(run_id)], args=[reason])
+    state = _act(client, "run_cancel", run_id, actor, reason)
     if state not in ACTIVE:
         raise UsageError(f"Run {run_id} has ended ({state})." if state else _unknown(run_id))
 
 
-def retry(client: redis.Redis, run_id: str) -> None:
-    """Queues a failed, skipped or cancelled run again, against the policy that is live now; finished stages are kept.
+def retry(client: redis.Redis, run_id: str, *, actor: str, reason: str) -> None:
+    """Queues a failed, skipped or cancelled run again, against the policy that is live now, and tells the audit;
+    finished stages are kept.
 
     Raises:
         UsageError: there is no such run, or it is active or done.
     """
-    state = script(client, _LUA / "run_retry.lua")(keys=[keys.run(run_id), keys.REGISTRY])
+    state = _act(client, "run_retry", run_id, actor, reason)
     if state not in (RunState.FAILED, RunState.CANCELLED, RunState.SKIPPED):
         raise UsageError(f"Run {run_id} is {state}: there is nothing to retry." if state else _unknown(run_id))
 
@@ -133,6 +135,13 @@ def lost(client: redis.Redis) -> list[Run]:
     seconds, microseconds = client.time()
     now = seconds + microseconds / 1e6
     return [run for run in active(client) if _is_lost(run, now)]
+
+
+def _act(client: redis.Redis, name: str, run_id: str, actor: str, reason: str) -> str | None:
+    """The state that the run had; None if there is none."""
+    used = [keys.run(run_id), keys.REGISTRY, keys.AUDIT, keys.AUDIT_HEAD, keys.call(secrets.token_hex(16))]
+    act = script(client, *audit.APPENDING, _LUA / f"{name}.lua")
+    return cast(str | None, act(keys=used, args=[run_id, actor, reason]))
 
 
 def _is_lost(run: Run, now: float) -> bool:

@@ -1,4 +1,5 @@
 -- audit(stream, head, {field, value, ...}): appends one entry to the audit trail. After sha256.lua.
+-- act(registry, stream, head, action, actor, reason, subject): the same of an act that changes no policy.
 -- Each entry ends with the SHA-256 of its other fields and values, each written as length:text, among them `previous`,
 -- the hash of the entry before: whoever edits, drops or moves one breaks the chain. `head` is the hash at its end.
 local clock = redis.call('TIME')
@@ -17,4 +18,9 @@ local function audit(stream, head, fields)
   redis.call('XADD', stream, '*', unpack(entry))
   redis.call('HSET', head, 'sha256', hash)
   redis.call('HINCRBY', head, 'entries', 1)
+end
+
+local function act(registry, stream, head, action, actor, reason, subject)
+  audit(stream, head, {'generation', redis.call('HGET', registry, 'generation') or 0, 'action', action, 'actor', actor,
+    'reason', reason, 'subject', subject})
 end

@@ -13,7 +13,5 @@ end
 redis.call('SET', KEYS[7], 'done', 'EX', 600)
 if action == 'create' then redis.call('HSET', KEYS[1], key, ARGV[3]) else redis.call('HSET', KEYS[2], key, NOW) end
 redis.call('INCR', KEYS[3])
-local generation = redis.call('HGET', KEYS[6], 'generation') or 0
-audit(KEYS[4], KEYS[5], {'generation', generation, 'action', 'key.' .. action, 'actor', ARGV[4], 'reason', ARGV[5],
-  'subject', key})
+act(KEYS[6], KEYS[4], KEYS[5], 'key.' .. action, ARGV[4], ARGV[5], key)
 return 'done'

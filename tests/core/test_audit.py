@@ -57,6 +57,16 @@ def test_entries_are_chained(client):
     assert (found.entries, found.head, found.unchained, found.fault) == (3, history[-1].sha256, 0, "")
 
 
+def test_an_act_elsewhere_is_told_of(client):
+    """Appended like a change: with the registry's generation, nobody's version."""
+    client.hset(keys.REGISTRY, "generation", 12)
+    audit.append(client, "run.start", actor="api:key_1", reason="a new base")
+    last = audit.history(client)[-1]
+    assert (last.action, last.actor, last.reason, last.subject) == ("run.start", "api:key_1", "a new base", "")
+    assert (last.generation, last.version) == (12, None)
+    assert audit.check(client).entries == 4
+
+
 def test_the_hash_is_over_the_fields_and_values(client):
     """Recomputed by hand for the first entry: length, colon, text of each, without the hash itself."""
     ((_, fields),) = client.xrange(keys.AUDIT, count=1)

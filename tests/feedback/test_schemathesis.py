@@ -125,7 +125,7 @@ def planted(
     redis_client.delete(*(keys.run(it.run) for it in registry.policies(redis_client) if it.run))  # nothing ran
     run = runs.planned(snapshot="s", parent=2, recipe="{}", last_vote=1.0)
     runs.create(redis_client, run, votes=1)
-    runs.cancel(redis_client, run.id)
+    runs.cancel(redis_client, run.id, actor="test", reason="test")
     known = {"feedback_id": vote, "task_id": task["id"], "snapshot": freeze(tmp_path).manifest.id}
     return known | {"version": 4, "release": "rel_3", "run": run.id, "before": 97}
 

@@ -382,7 +382,7 @@ def test_the_scheduler_decides_while_its_queue_is_busy(
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
         _wait(lambda: redis_client.exists(keys.RELEASE_LEASE) == 1)
-        request_round(config)
+        request_round(redis_client, config, actor="test", reason="test")
         votes(redis_client, release, "b" * 11)
         _wait(lambda: releases.current(redis_client) is None)
         assert redis_client.llen(f"{keys.BROKER_PREFIX}{keys.OPS_QUEUE}") > 0

@@ -8,7 +8,7 @@ import redis
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from core import http, keys, releases
+from core import audit, http, keys, releases
 from core.access import Caller, Scope
 from core.records import RunState
 from core.redis import connect
@@ -17,6 +17,8 @@ from plumbline import run_endpoints
 from plumbline.scheduler import CHECK
 from tests.serving import policies
 from training import runs
+
+BECAUSE = {"reason": "a test"}
 
 
 class Keys:
@@ -65,7 +67,7 @@ def rung(client: redis.Redis, queue: str) -> list[str]:
 def test_a_round_is_asked_for(trainer: TestClient, redis_client: redis.Redis) -> None:
     """The scheduler hears of it, by force; the answer does not wait for a run."""
     redis_client.hset(keys.FEEDBACK_COUNTS, "preference", 7)
-    answer = trainer.post("/v1/runs")
+    answer = trainer.post("/v1/runs", json=BECAUSE)
     assert (answer.status_code, answer.json()) == (202, {"object": "round", "votes_new": 7})
     assert rung(redis_client, keys.OPS_QUEUE) == [CHECK]
 
@@ -73,15 +75,15 @@ def test_a_round_is_asked_for(trainer: TestClient, redis_client: redis.Redis) ->
 def test_no_second_round(trainer: TestClient, redis_client: redis.Redis) -> None:
     """While a run is active, or a release is open, the scheduler is not asked."""
     run = queued(redis_client)
-    busy = trainer.post("/v1/runs")
+    busy = trainer.post("/v1/runs", json=BECAUSE)
     assert (busy.status_code, busy.json()["error"]["message"]) == (409, f"Not done: run {run} is queued.")
-    runs.cancel(redis_client, run)
+    runs.cancel(redis_client, run, actor="test", reason="test")
     policies.initialise(redis_client, "sha-0")
     policies.publish(redis_client, "sha-1")
-    assert "release rel_1 is open" in trainer.post("/v1/runs").json()["error"]["message"]
+    assert "release rel_1 is open" in trainer.post("/v1/runs", json=BECAUSE).json()["error"]["message"]
     assert rung(redis_client, keys.OPS_QUEUE) == []
     releases.end(redis_client, "rel_1", state="kept", reason="test", actor="test")
-    assert trainer.post("/v1/runs").status_code == 202
+    assert trainer.post("/v1/runs", json=BECAUSE).status_code == 202
 
 
 def test_runs_are_read_cancelled_and_repeated(trainer: TestClient, redis_client: redis.Redis) -> None:
@@ -90,21 +92,46 @@ def test_runs_are_read_cancelled_and_repeated(trainer: TestClient, redis_client:
     run = queued(redis_client)
     assert [it["id"] for it in trainer.get("/v1/runs").json()["data"]] == [run]
     assert trainer.get(f"/v1/runs/{run}").json() == runs.get(redis_client, run).model_dump(mode="json", by_alias=True)
-    assert trainer.post(f"/v1/runs/{run}/retry").status_code == 409
+    assert trainer.post(f"/v1/runs/{run}/retry", json=BECAUSE).status_code == 409
 
-    cancelled = trainer.post(f"/v1/runs/{run}/cancel").json()
-    assert (cancelled["state"], cancelled["reason"]) == (RunState.CANCELLED, "cancelled by api:key_1")
-    assert trainer.post(f"/v1/runs/{run}/cancel").status_code == 409
+    cancelled = trainer.post(f"/v1/runs/{run}/cancel", json=BECAUSE).json()
+    assert (cancelled["state"], cancelled["reason"]) == (RunState.CANCELLED, "cancelled by api:key_1: a test")
+    assert trainer.post(f"/v1/runs/{run}/cancel", json=BECAUSE).status_code == 409
 
-    assert trainer.post(f"/v1/runs/{run}/retry").json()["state"] == RunState.QUEUED
+    assert trainer.post(f"/v1/runs/{run}/retry", json=BECAUSE).json()["state"] == RunState.QUEUED
     assert rung(redis_client, keys.TRAIN_QUEUE) == ["plumbline.run_round"]
+
+
+def test_every_act_is_in_the_audit(trainer: TestClient, redis_client: redis.Redis) -> None:
+    """Who asked for a round, cancelled and repeated a run, and why; what was refused is not."""
+    assert trainer.post("/v1/runs", json=BECAUSE).status_code == 202
+    run = queued(redis_client)
+    assert trainer.post("/v1/runs", json=BECAUSE).status_code == 409
+    assert trainer.post(f"/v1/runs/{run}/cancel", json={"reason": " too\nlong "}).status_code == 200
+    assert trainer.post(f"/v1/runs/{run}/retry", json=BECAUSE).status_code == 200
+    assert [(it.action, it.subject, it.actor, it.reason) for it in audit.history(redis_client)] == [
+        ("run.start", "", "api:key_1", "a test"),
+        ("run.cancel", run, "api:key_1", "too\nlong"),
+        ("run.retry", run, "api:key_1", "a test"),
+    ]
+    assert audit.check(redis_client).fault == ""
+
+
+@pytest.mark.parametrize("body", [None, {}, {"reason": " "}, {"reason": "x" * 501}, {"reason": "x", "force": True}])
+@pytest.mark.parametrize("act", ["", "/{}/cancel", "/{}/retry"])
+def test_an_act_needs_a_reason(trainer: TestClient, redis_client: redis.Redis, act: str, body: object) -> None:
+    """Of 1 to 500 characters, and nothing else: else 400, and nothing happens."""
+    run = queued(redis_client)
+    assert trainer.post(f"/v1/runs{act.format(run)}", json=body).status_code == 400
+    assert runs.get(redis_client, run).state is RunState.QUEUED
+    assert (rung(redis_client, keys.OPS_QUEUE), audit.history(redis_client)) == ([], [])
 
 
 @pytest.mark.parametrize("path", ["get /v1/runs/9", "post /v1/runs/9/cancel", "post /v1/runs/9/retry"])
 def test_an_unknown_run(trainer: TestClient, path: str) -> None:
     """404 in OpenAI's shape."""
     method, _, url = path.partition(" ")
-    answer = trainer.request(method, url)
+    answer = trainer.request(method, url, json=BECAUSE if method == "post" else None)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "run_not_found")
 
 
@@ -115,18 +142,18 @@ def test_an_unknown_run(trainer: TestClient, path: str) -> None:
 def test_who_may(redis_client: redis.Redis, config: Settings, scope: Scope, looks: int, acts: int) -> None:
     """Looking takes `read` or `train`, asking for a round `train`; `admin` may both."""
     client = client_of(config, scope)
-    assert (client.get("/v1/runs").status_code, client.post("/v1/runs").status_code) == (looks, acts)
+    assert (client.get("/v1/runs").status_code, client.post("/v1/runs", json=BECAUSE).status_code) == (looks, acts)
 
 
 def test_training_is_the_deployments(redis_client: redis.Redis, config: Settings) -> None:
     """A tenant's key finds no such route, whatever its scopes."""
     client = client_of(config, "read", "train", "admin", tenant="acme")
-    assert {client.get("/v1/runs").status_code, client.post("/v1/runs").status_code} == {404}
+    assert {client.get("/v1/runs").status_code, client.post("/v1/runs", json=BECAUSE).status_code} == {404}
 
 
 def test_without_redis_it_says_so(config: Settings, tmp_path: Path) -> None:
     """503, to be tried again."""
     away = config.model_copy(update={"redis_url": f"unix://{tmp_path}/nobody.sock"})
     client = client_of(away, "train")
-    answers = [client.get("/v1/runs"), client.get("/v1/runs/9"), client.post("/v1/runs")]
+    answers = [client.get("/v1/runs"), client.get("/v1/runs/9"), client.post("/v1/runs", json=BECAUSE)]
     assert [(it.status_code, it.json()["error"]["code"]) for it in answers] == [(503, "storage_unavailable")] * 3

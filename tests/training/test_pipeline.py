@@ -185,11 +185,11 @@ def test_cancelled_run_stops_and_stays_cancelled(redis_client, config, run_id):
     """Cancelled while a stage runs: the trainer is killed at the next heartbeat and nothing is registered."""
 
     def command(round_: Round, out: Path) -> list[str | Path]:
-        runs.cancel(redis_client, run_id, reason="by hand")
+        runs.cancel(redis_client, run_id, actor="cli:ann", reason="by hand")
         return [sys.executable, "-c", "import time; time.sleep(600)"]
 
     run = go(redis_client, config, run_id, [Stage(name="reward", command=command)])
-    assert (run.state, run.reason) == (RunState.CANCELLED, "by hand")
+    assert (run.state, run.reason) == (RunState.CANCELLED, "cancelled by cli:ann: by hand")
     assert [policy.version for policy in registry.policies(redis_client)] == [0]
 
 
@@ -221,7 +221,7 @@ def test_live_policy_moved_before_the_commit(redis_client, config, run_id):
     kept = [(directory / name).exists() for name in ("reward", "candidate", "publish", "evaluate")]
     assert kept == [True, False, False, False]
 
-    runs.retry(redis_client, run_id)
+    runs.retry(redis_client, run_id, actor="test", reason="test")
     run = go(redis_client, config, run_id, GOOD)
     assert (run.state, run.version, run.parent, run.attempt) == (RunState.DONE, 2, 1, 2)
     assert registry.policy(redis_client, 2).parent == 1
@@ -254,7 +254,7 @@ def test_retry_drops_what_was_made_from_another_parent(redis_client, config, run
     broken = python("evaluate", "import sys; sys.exit('no memory')")
     assert go(redis_client, config, run_id, [*GOOD[:3], broken]).reason == "evaluate: no memory"
     other_goes_live(redis_client)
-    runs.retry(redis_client, run_id)
+    runs.retry(redis_client, run_id, actor="test", reason="test")
     again = python("candidate", "import sys, pathlib; pathlib.Path(sys.argv[1], 'out').write_text('new')")
     assert go(redis_client, config, run_id, [GOOD[0], again, *GOOD[2:]]).state is RunState.DONE
     assert (config.artifacts / "runs" / run_id / "candidate" / "out").read_text() == "new"
@@ -284,7 +284,7 @@ def test_a_killed_trainer_goes_on(redis_client, config, run_id, end, reasons):
     stages = [GOOD[0], python("candidate", COUNTS_ATTEMPTS.replace("END", end)), *GOOD[2:]]
     for reason in reasons:
         assert go(redis_client, config, run_id, stages).reason == f"candidate: {reason}"
-        runs.retry(redis_client, run_id)
+        runs.retry(redis_client, run_id, actor="test", reason="test")
 
     if len(reasons) == 2:
         assert go(redis_client, config, run_id, stages).state is RunState.DONE
@@ -296,7 +296,7 @@ def test_a_checkpoint_of_another_parent_is_not_gone_on_from(redis_client, config
     killed = COUNTS_ATTEMPTS.replace("END", "os.kill(os.getpid(), signal.SIGKILL)")
     assert go(redis_client, config, run_id, [GOOD[0], python("candidate", killed)]).state is RunState.FAILED
     other_goes_live(redis_client)
-    runs.retry(redis_client, run_id)
+    runs.retry(redis_client, run_id, actor="test", reason="test")
     once = "import os, pathlib, sys; pathlib.Path(sys.argv[1], 'out').write_text(str(len(os.listdir(sys.argv[1]))))"
     assert go(redis_client, config, run_id, [GOOD[0], python("candidate", once), *GOOD[2:]]).state is RunState.DONE
     assert (config.artifacts / "runs" / run_id / "candidate" / "out").read_text() == "0"

@@ -1,6 +1,7 @@
 """Runs in a real Redis: one holder at a time, by attempt; whatever was fenced off changes nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
@@ -8,12 +9,22 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from core import keys
+from core import audit, keys
 from core.errors import UsageError
 from core.records import Run, RunState
 from training import runs
 
 LIVE, EXPIRED = 1000.0, -1.0
+BECAUSE = {"actor": "cli:ann", "reason": "by hand"}
+
+
+class Twice(redis.Redis):
+    """Sends each script twice, as redis-py does when the first answer was lost."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "EVALSHA":
+            super().execute_command(*args, **options)
+        return super().execute_command(*args, **options)
 
 
 def plan(snapshot: str = "s", **given: object) -> Run:
@@ -112,13 +123,13 @@ def test_orderly_stop_is_forgiven(redis_client, run):
 def test_cancel_stops_the_next_heartbeat(redis_client, run):
     """A cancelled run refuses its worker; it cannot be cancelled twice, nor can nothing."""
     runs.claim(redis_client, run, "w", LIVE)
-    runs.cancel(redis_client, run, reason="by hand")
+    runs.cancel(redis_client, run, **BECAUSE)
     assert not runs.heartbeat(redis_client, run, 1, "x", 0.0, LIVE)
-    assert runs.get(redis_client, run).reason == "by hand"
+    assert runs.get(redis_client, run).reason == "cancelled by cli:ann: by hand"
     with pytest.raises(UsageError, match=r"has ended \(cancelled\)"):
-        runs.cancel(redis_client, run)
+        runs.cancel(redis_client, run, **BECAUSE)
     with pytest.raises(UsageError, match="no run nothing"):
-        runs.cancel(redis_client, "nothing")
+        runs.cancel(redis_client, "nothing", **BECAUSE)
 
 
 def test_retry_has_fresh_attempts_against_the_live_policy(redis_client, run):
@@ -126,12 +137,12 @@ def test_retry_has_fresh_attempts_against_the_live_policy(redis_client, run):
     for i in range(4):
         runs.claim(redis_client, run, f"w{i}", EXPIRED)
     redis_client.hset(keys.REGISTRY, "live", 4)
-    runs.retry(redis_client, run)
+    runs.retry(redis_client, run, **BECAUSE)
     assert runs.get(redis_client, run).parent == 4
     assert [runs.claim(redis_client, run, f"v{i}", EXPIRED).attempt for i in range(3)] == [4, 5, 6]
     assert runs.claim(redis_client, run, "v4", EXPIRED) is None
     with pytest.raises(UsageError, match="no run nothing"):
-        runs.retry(redis_client, "nothing")
+        runs.retry(redis_client, "nothing", **BECAUSE)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done"])
@@ -139,7 +150,33 @@ def test_only_ended_runs_are_retried(redis_client, run, state):
     """There is nothing to retry about an active run or one that is done."""
     redis_client.hset(keys.run(run), "state", state)
     with pytest.raises(UsageError, match=f"is {state}: there is nothing to retry"):
-        runs.retry(redis_client, run)
+        runs.retry(redis_client, run, **BECAUSE)
+
+
+def test_acts_are_audited(redis_client, run):
+    """Who, why and which run, chained to what stands there; what is refused leaves no entry."""
+    redis_client.hset(keys.REGISTRY, "generation", 5)
+    with pytest.raises(UsageError):
+        runs.retry(redis_client, run, **BECAUSE)
+    runs.cancel(redis_client, run, **BECAUSE)
+    runs.retry(redis_client, run, actor="api:key_1", reason="the disk is mended")
+    with pytest.raises(UsageError):
+        runs.cancel(redis_client, "nothing", **BECAUSE)
+    told = [(it.action, it.subject, it.actor, it.reason, it.generation) for it in audit.history(redis_client)]
+    assert told == [
+        ("run.cancel", run, "cli:ann", "by hand", 5),
+        ("run.retry", run, "api:key_1", "the disk is mended", 5),
+    ]
+    assert audit.check(redis_client).fault == ""
+
+
+def test_silent_retry_of_an_act_is_the_same_act(redis_server, redis_client, run):
+    """Done once and audited once, and the second answer is the first one's."""
+    with Twice.from_url(redis_server, decode_responses=True) as client:
+        runs.cancel(client, run, **BECAUSE)
+        runs.retry(client, run, **BECAUSE)
+    assert runs.get(redis_client, run).state is RunState.QUEUED
+    assert [it.action for it in audit.history(redis_client)] == ["run.cancel", "run.retry"]
 
 
 def test_lost_runs(redis_client, run):
@@ -209,10 +246,10 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def cancel_or_retry(self) -> None:
         if self.state in ("queued", "running"):
-            runs.cancel(self.client, self.run)
+            runs.cancel(self.client, self.run, **BECAUSE)
             self.state = "cancelled"
         else:
-            runs.retry(self.client, self.run)
+            runs.retry(self.client, self.run, **BECAUSE)
             self.state, self.counted = "queued", 0
 
     @invariant()
