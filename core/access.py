@@ -68,8 +68,9 @@ class Caller:
     limits: Limits = UNLIMITED
     visitor: str = ""
     """The one rater whom the caller speaks for: a session's. Empty for who may speak for anybody."""
-    judges_others: bool = True
-    """May be shown what other people asked, as a rater's task."""
+    stranger: bool = False
+    """A visitor of a page that is open to everybody, who may come under any number of names: is not shown what other
+    people asked, as a rater's task, and no release is decided by them."""
 
     @property
     def actor(self) -> str:

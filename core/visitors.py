@@ -10,7 +10,8 @@
   address as trusted proxies tell it, and the name by which it was called, are loopback. So neither a proxy in front of
   a loopback listener opens it to the world, nor a foreign name that was made to point here.
 
-A visitor may chat and vote as one rater of the deployment, and has limits of their own.
+A visitor may chat and vote as one rater of the deployment, and has limits of their own. Another session costs nothing,
+so where the page is open to everybody a visitor is a stranger (`Caller.stranger`).
 """
 
 import hmac
@@ -80,7 +81,7 @@ class Visitors:
             scopes=frozenset({"chat", "feedback"}),
             limits=LIMITS,
             visitor=session.rater,
-            judges_others=not self.everybody,
+            stranger=self.everybody,
         )
 
     def hand_over(self, request: Request, response: Response, session: Session) -> None:

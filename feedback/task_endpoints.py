@@ -42,7 +42,7 @@ _NO_STORE = {"cache-control": "no-store"}
 
 async def hired(caller: Annotated[Caller, Depends(Needs("feedback", deployment=True))]) -> Caller:
     """Who does tasks; raises Forbidden: a visitor from anywhere, who is not to see what other people asked."""
-    if not caller.judges_others:
+    if caller.stranger:
         raise Forbidden("Tasks show what other people asked: they are for raters with an API key.", code="not_invited")
     return caller
 

@@ -78,7 +78,8 @@ class Api:
         self.public, self.admin = openapi.applications()
         http.install(self.public, max_body_bytes=config.max_body_bytes, cors_origins=config.vote_origins)
         http.install(self.admin, max_body_bytes=config.max_body_bytes)
-        self.public.state.keeper = Doorkeeper(keys=self.keys, exposed=not is_loopback(config.host))
+        is_public = not is_loopback(config.host) or config.page == "open"  # then a proxy may stand before a loopback
+        self.public.state.keeper = Doorkeeper(keys=self.keys, exposed=is_public)
         self.admin.state.keeper = Doorkeeper(keys=self.keys, exposed=not is_loopback(config.admin_host))
         self.serving = serving.app.attach(
             self.public, config, config.redis_url, build_engine=build_engine, quotas=self.quotas

@@ -71,7 +71,8 @@ def router(
 
     Args:
         doubt: what the votes leave open between policy versions, for those who ask with `"choice": "active"`.
-        release_sampling: share of those who leave the choice to us that are asked about the open release.
+        release_sampling: share of those who leave the choice to us that are asked about the open release; of
+            strangers none.
     """
     routes = APIRouter(responses=ERRORS)
 
@@ -138,7 +139,7 @@ def _deal(
     release_sampling: float,
 ) -> _Opened:
     """Who writes which side. Without a pause from the choice on, so `assistant` twice is one version twice."""
-    comparison_id, drawn = new_id("cmp_"), _drawn(replica, body, doubt, release_sampling)
+    comparison_id, drawn = new_id("cmp_"), _drawn(replica, body, caller, doubt, release_sampling)
     order = list(range(len(drawn.models)))
     secrets.SystemRandom().shuffle(order)
     taken: list[Assignment] = []
@@ -170,8 +171,13 @@ def _deal(
     return _Opened(comparison=comparison, sides=sides)
 
 
-def _drawn(replica: Replica, body: ComparisonBody, doubt: VersionDoubt | None, release_sampling: float) -> _Drawn:
-    """The policies of the sides. Which of them are unknown, or that nothing is resident, is for `acquire` to say."""
+def _drawn(
+    replica: Replica, body: ComparisonBody, caller: Caller, doubt: VersionDoubt | None, release_sampling: float
+) -> _Drawn:
+    """The policies of the sides. Which of them are unknown, or that nothing is resident, is for `acquire` to say.
+
+    Strangers are not asked about the release: its test counts people, and one stranger can come as a hundred.
+    """
     residents = replica.residents
     if body.policies or residents is None:
         return _Drawn(models=body.models, asked="requested")
@@ -179,7 +185,7 @@ def _drawn(replica: Replica, body: ComparisonBody, doubt: VersionDoubt | None, r
         pair = draw_pair(residents.policies, doubt)
         models = [policy_name(version) for version in pair.versions]
         return _Drawn(models=models, asked="active", propensity=pair.propensity)
-    canary = residents.canary if len(body.models) == 2 else None
+    canary = residents.canary if len(body.models) == 2 and not caller.stranger else None
     is_release, propensity = draw_release(canary, release_sampling)
     if canary is None or not is_release:
         return _Drawn(models=body.models, asked="random", propensity=propensity)

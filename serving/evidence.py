@@ -1,10 +1,10 @@
 """What the feedback log says about a release: a fold of its entries. Pure, so a replay gives the same decision.
 
 What counts for promotion: the first preference of each person on a comparison that this release drew at random. Only
-people, only with an id, and not while they are in quarantine. A first vote stays what it was: whoever votes is then
-told which policies stood there, so a revision or a withdrawal afterwards is not blind and moves nothing; nor does
-another vote in its place. A quarantine or an erasure takes everything of that person out again, a restoration puts it
-back.
+people, only with an id, and not while they are in quarantine. Strangers are never asked (serving/comparisons.py), since
+one may come as many. A first vote stays what it was: whoever votes is then told which policies stood there, so a
+revision or a withdrawal afterwards is not blind and moves nothing; nor does another vote in its place. A quarantine or
+an erasure takes everything of that person out again, a restoration puts it back.
 
 A finding stays once it is reached: Ville's inequality bounds that it is ever reached. Only where somebody's votes are
 taken out or put back, it is found anew from what counts then.

@@ -49,6 +49,13 @@ def test_a_visitor_is_one_rater_of_the_deployment() -> None:
     assert (found.limits, found.counted_as, found.key_id) == (LIMITS, SESSION.rater, "page")
 
 
+@pytest.mark.parametrize("everybody", [False, True])
+def test_who_comes_from_anywhere_is_a_stranger(everybody: bool) -> None:
+    """Where everybody is let in, whatever address the request is said to come from; on this machine alone nobody is."""
+    found = door(everybody=everybody).caller(request())
+    assert found is not None and found.stranger is everybody
+
+
 def test_without_a_cookie_nobody_visits() -> None:
     """Then keys decide, as ever."""
     assert door().caller(request(cookie="other=1")) is None
