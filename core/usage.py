@@ -1,4 +1,5 @@
-"""What each API key used, by day: read from what lua/quota_settle.lua and lua/quota_votes.lua count."""
+"""What each API key used, and all visitors of the page together, by day: read from what lua/quota_settle.lua and
+lua/quota_votes.lua count."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from typing import cast
 import redis
 
 from core import keys
+
+PAGE = "page"
+"""Whose usage that of the page's visitors is, in the place of a key's id; no key's id is like it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,6 +27,7 @@ from core.access import Caller, Limits
 from core.errors import Forbidden, Unauthorized
 from core.exposure import is_loopback
 from core.sessions import Session
+from core.usage import PAGE
 
 COOKIE = "plumbline_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
@@ -37,8 +38,6 @@ WRITES_PER_MINUTE = 60
 """Of conversations, of each session."""
 SESSIONS_PER_MINUTE = 10
 """New ones, of each address."""
-USAGE = "page"
-"""What all visitors use together is counted under this, like a key's."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -77,7 +76,7 @@ class Visitors:
         if request.method not in _SAFE:
             self._check_token(request, session)
         return Caller(
-            key_id=USAGE,
+            key_id=PAGE,
             scopes=frozenset({"chat", "feedback"}),
             limits=LIMITS,
             visitor=session.rater,

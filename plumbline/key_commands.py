@@ -100,13 +100,15 @@ def keys_revoke(
 
 
 @keys_app.command("usage")
-def keys_usage(key: Annotated[str, typer.Argument(help="Its id, as `keys list` shows it.")]) -> None:
+def keys_usage(
+    key: Annotated[str, typer.Argument(help="Its id, as `keys list` shows it; `page`: all visitors of the page.")],
+) -> None:
     """Show what a key used, by day (UTC)."""
     from core import api_keys, usage
     from plumbline.cli import deployment
 
     with _redis(deployment()) as client:
-        if key not in {it.key.id for it in api_keys.all_keys(client)}:
+        if key not in {usage.PAGE, *(it.key.id for it in api_keys.all_keys(client))}:
             raise UsageError(f"There is no key {key!r}; `plumbline keys list` shows all.")
         days = usage.by_day(client, key)
     typer.echo(f"{'day':10} {'requests':>9} {'prompt':>10} {'completion':>10} {'votes':>7}")

@@ -61,8 +61,9 @@ def routes(client: redis.Redis, secret: bytes) -> APIRouter:
 
     @router.get("/v1/keys/{key_id}/usage", dependencies=[LOOK])
     async def get_key_usage(key_id: str) -> UsageObject:
-        """What the key used, by day."""
-        await _found(client, key_id)
+        """What the key used, by day; `page` is all visitors of the page together."""
+        if key_id != usage.PAGE:
+            await _found(client, key_id)
         return key_schemas.usage_object(key_id, await _asked(partial(usage.by_day, client, key_id)))
 
     return router

@@ -73,7 +73,8 @@ class UsageDay(_Body):
 
 
 class UsageObject(_Body):
-    """What a key used, oldest day first; days without anything are left out, and those of more than a year ago."""
+    """What a key used, or with the id `page` all visitors of the page together: oldest day first; days without anything
+    are left out, and those of more than a year ago."""
 
     id: str
     object: Literal["key.usage"] = "key.usage"

@@ -99,6 +99,18 @@ def test_every_variable_is_a_setting(variant: str) -> None:
         Settings.model_validate({field_of(it): value for it, value in given.items() if value and it in known})
 
 
+@pytest.mark.parametrize("variant", OVERLAYS)
+def test_what_operators_decide_first_is_written_down(variant: str) -> None:
+    """Who is let in without a key, who may say where a visitor comes from, what is answered unseen: alike for every
+    process, and as it would be without a word, which is the cautious way."""
+    decided = {"page", "trusted_proxies", "shadow"}
+    for name, _, each in containers(variant):
+        if "plumbline:" in each["image"]:
+            given = from_config(variant, each)
+            said = Settings.model_validate({field: given[f"PLUMBLINE_{field.upper()}"] for field in decided})
+            assert said.model_dump(include=decided) == Settings.model_construct().model_dump(include=decided), name
+
+
 def field_of(variable: str) -> str:
     return variable.removeprefix("PLUMBLINE_").lower() if variable.startswith("PLUMBLINE_") else variable
 

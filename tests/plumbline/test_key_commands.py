@@ -47,6 +47,13 @@ def test_a_key_from_its_making_to_its_end(redis_server: str, redis_client: redis
     assert told == [("key.create", "cli:ann", "shop: chat, feedback, tenant acme"), ("key.revoke", "cli:ann", "leaked")]
 
 
+def test_the_page_has_a_usage_without_a_key(redis_server: str, redis_client: redis.Redis, tmp_path: Path) -> None:
+    """All its visitors are one line a day."""
+    redis_client.hset(usage("page"), mapping={"20778 requests": 7, "20778 votes": 2})
+    used = plumbline(tmp_path, "usage", "page", redis_url=redis_server).stdout.splitlines()
+    assert [line.split() for line in used[1:]] == [["2026-11-21", "7", "0", "0", "2"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -191,6 +191,23 @@ def test_every_visitor_has_limits_of_their_own(deployment: Deployment, replica: 
     assert votes[0].status_code == 201 and refused(votes[1]) == (429, "rate_limit_exceeded")
 
 
+def test_visitors_usage_is_one(deployment: Deployment, replica: Replica) -> None:
+    """Of all of them together, as operators see it."""
+    token, key = deployment.key("read")
+    replica.knows(key)
+    path = f"{replica.admin_url}/v1/keys/page/usage"
+
+    def requests() -> int:
+        answer = httpx.get(path, headers=bearer(token))
+        assert (answer.status_code, answer.json()["id"]) == (200, "page")
+        return sum(day["requests"] for day in answer.json()["days"])
+
+    before = requests()
+    for visitor in (Visitor(replica.url), Visitor(replica.url)):
+        assert visitor.chat().status_code == 200
+    within(60, lambda: requests() == before + 2)
+
+
 def test_new_sessions_are_rationed_by_address(deployment: Deployment, replica: Replica) -> None:
     """Of which trusted proxies tell; whoever has a session keeps it."""
     before, client = Visitor(replica.url), deployment.store.client()
