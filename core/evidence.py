@@ -58,6 +58,8 @@ class Evidence(Record):
     """Of these, thumbs down."""
     incumbent_thumbs: int = 0
     incumbent_down: int = 0
+    trail: tuple[tuple[int, int, int], ...] = ()
+    """Wins, ties and losses as they were on the way, each time that there were a twentieth more people: for a plot."""
 
     @property
     def raters(self) -> int:

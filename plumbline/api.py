@@ -47,7 +47,7 @@ from plumbline import (
     run_endpoints,
     run_log_endpoints,
 )
-from plumbline.page import Page
+from plumbline.page import OPERATORS, VISITORS, Page
 from plumbline.ports import listening_socket
 from serving import sample_endpoints
 from serving.protocol import Engine
@@ -92,18 +92,19 @@ class Api:
         self.admin.include_router(figure_endpoints.routes(self._redis, config.artifacts))
         self.admin.include_router(sample_endpoints.router(self.serving.chats, self.serving.replica))
         self._add_probes()
+        self.admin.mount("/", Page(web.directory(), OPERATORS))  # last: it takes every path that nothing else does
         if config.page != "off":
             self._add_page(hashing)
 
     def _add_page(self, secret: bytes) -> None:
-        """Last: the page takes every path that nothing else does."""
+        """Last, as on the admin listener."""
         config = self.config
         door = Visitors(
             key=sessions.signing_key(secret), everybody=config.page == "open", local=is_loopback(config.host)
         )
         self.public.state.visitors = door
         self.public.include_router(page_sessions.routes(door, self.quotas, self._keys_redis))
-        self.public.mount("/", Page(web.directory()))
+        self.public.mount("/", Page(web.directory(), VISITORS))
 
     def _add_probes(self) -> None:
         @self.public.get("/health", include_in_schema=False)

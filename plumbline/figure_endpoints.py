@@ -1,23 +1,30 @@
-"""Figures of the loop for operators: what feedback came and what was left out, and what each version's reward cost.
+"""Figures of the loop for operators: what feedback came and what was left out, what each version's reward cost, how
+good the reward models are, and how the evidence of a release grew.
 
 On the admin listener. All are counted or measured elsewhere; here they are put side by side.
 """
 
 import asyncio
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
 import redis
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from core import keys, registry
+from core import evidence, keys, registry, releases
 from core.access import LOOK
-from core.errors import Unavailable
+from core.errors import NotFound, Unavailable, UsageError
 from core.http import ERRORS
-from core.records import PolicyState, policy_name
+from core.records import PolicyState, Run, policy_name
 from feedback import snapshots
-from training import sentinel
+from serving.evidence import figures
+from serving.sequential_test import Tally
+from training import runs, sentinel
+from training.reward_card import Calibration, RewardCard
+
+_NEWEST_RUNS = 50
 
 
 class _Body(BaseModel):
@@ -56,6 +63,54 @@ class RewardFigures(_Body):
     data: list[StepFigures]
 
 
+class RewardModel(_Body):
+    """What one run's reward model is worth, on votes that it was not trained on."""
+
+    run: str
+    created: float
+    """Of the run, in Unix seconds."""
+    rows: dict[str, int]
+    """Trained on, by kind."""
+    accuracy: float | None
+    """Share of `votes` that it predicts; null without any."""
+    accuracy_low: float | None
+    """One-sided 95 % lower bound."""
+    votes: int
+    ceiling: float | None
+    """What no model can beat, as raters disagree; null where too few voted on the same pair."""
+    calibration: Calibration | None
+    """Null with fewer than 20 votes."""
+    earlier: float | None
+    """Share of the newest votes that the model before it predicted: how fast reward models age."""
+
+
+class RewardModels(_Body):
+    """Of the newest fifty runs, oldest first, as far as their files are on this machine."""
+
+    data: list[RewardModel]
+
+
+class EvidencePoint(_Body):
+    """The evidence when so many people had voted."""
+
+    raters: int
+    win_rate: float
+    """Of the candidate, ties half."""
+    low: float
+    """Of the win rate, as `high`: 95 % at all times together."""
+    high: float
+    log10_e: float
+    """Evidence that the candidate is better; promotion needs −log10 alpha."""
+    log10_e_against: float
+    """That it is worse."""
+
+
+class EvidenceFigures(_Body):
+    """How the evidence of a release grew, first votes first; the last point is that of now."""
+
+    data: list[EvidencePoint]
+
+
 def routes(client: redis.Redis, artifacts: Path) -> APIRouter:
     router = APIRouter(responses=ERRORS)
 
@@ -68,6 +123,16 @@ def routes(client: redis.Redis, artifacts: Path) -> APIRouter:
     async def get_reward_figures() -> RewardFigures:
         """What the optimizer's reward, the judge and people said of each version, and how far it is from the base."""
         return await asyncio.to_thread(_reward, client)
+
+    @router.get("/v1/figures/reward-models", dependencies=[LOOK])
+    async def get_reward_model_figures() -> RewardModels:
+        """Accuracy and calibration of each run's reward model."""
+        return await asyncio.to_thread(_reward_models, client, artifacts / "runs")
+
+    @router.get("/v1/figures/evidence/{release}", dependencies=[LOOK])
+    async def get_evidence_figures(release: str) -> EvidenceFigures:
+        """How the e-values and the confidence sequence of a release went, for a plot."""
+        return await asyncio.to_thread(_evidence, client, release)
 
     return router
 
@@ -97,6 +162,60 @@ def _reward(client: redis.Redis) -> RewardFigures:
     found = sentinel.series(policies, state.live) if state is not None else []
     steps = [StepFigures(version=policy_name(it), state=states[it], figures=figures) for it, figures in found]
     return RewardFigures(data=steps)
+
+
+def _reward_models(client: redis.Redis, directory: Path) -> RewardModels:
+    try:
+        newest = runs.all_runs(client)[-_NEWEST_RUNS:]
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise _away() from error
+    cards = [(run, _card(directory / run.id / "reward" / "reward.json")) for run in newest]
+    return RewardModels(data=[_reward_model(run, card) for run, card in cards if card is not None])
+
+
+def _card(file: Path) -> RewardCard | None:
+    """None where there is none, or one of another Plumbline's."""
+    try:
+        return RewardCard.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _reward_model(run: Run, card: RewardCard) -> RewardModel:
+    earlier = card.prequential.overall if card.prequential is not None else None
+    return RewardModel(
+        run=run.id,
+        created=run.created,
+        rows=card.rows,
+        accuracy=card.test_accuracy,
+        accuracy_low=card.test_accuracy_low,
+        votes=card.test_pairs,
+        ceiling=card.noise_ceiling.ceiling if card.noise_ceiling is not None else None,
+        calibration=card.calibration,
+        earlier=earlier.accuracy if earlier is not None else None,
+    )
+
+
+def _evidence(client: redis.Redis, release: str) -> EvidenceFigures:
+    try:
+        releases.release(client, release)
+        found = evidence.load(client, release)
+    except UsageError:
+        raise NotFound("There is no such release.", param="release", code="release_not_found") from None
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise _away() from error
+    if found is None or found.raters == 0:
+        return EvidenceFigures(data=[])
+    now = (found.wins, found.ties, found.losses)
+    trail = found.trail if now in found.trail[-1:] else (*found.trail, now)
+    return EvidenceFigures(data=[_point(*counts) for counts in trail])
+
+
+@lru_cache(maxsize=1024)  # a trail only grows, and a confidence sequence takes milliseconds
+def _point(wins: int, ties: int, losses: int) -> EvidencePoint:
+    counts = Tally(wins=wins, ties=ties, losses=losses)
+    assert counts.win_rate is not None
+    return EvidencePoint(raters=counts.raters, win_rate=counts.win_rate, **figures(counts))
 
 
 def _away() -> Unavailable:

@@ -21,6 +21,9 @@ from serving import sequential_test
 from serving.guardrails import Thumbs
 from serving.sequential_test import Tally
 
+STRIDE = 1.05
+"""The trail has a point each time that there are so many times as many people."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Given:
@@ -68,6 +71,8 @@ def give(voter: Voter, given: Given) -> Voter:
 def changed(evidence: Evidence, before: Voter, after: Voter, *, position: str, alpha: float) -> Evidence:
     """The evidence when one person's part goes from `before` to `after`, by the entry at that position."""
     moved = _counted(_counted(evidence, before, -1), after, 1)
+    if moved.raters != evidence.raters:
+        moved = _trailed(moved)
     is_recount = before.aside != after.aside
     if evidence.finding is None or is_recount:
         found = sequential_test.finding(tally(moved), alpha)
@@ -87,6 +92,15 @@ def _counted(evidence: Evidence, voter: Voter, times: int) -> Evidence:
     return evidence.model_copy(update={name: getattr(evidence, name) + times for name in names})
 
 
+def _trailed(evidence: Evidence) -> Evidence:
+    """With the counts of now at the end of the trail, if enough people came. Where votes were taken out, what the trail
+    says of as many people or more goes."""
+    trail = [counts for counts in evidence.trail if sum(counts) < evidence.raters]
+    if evidence.raters >= (STRIDE * sum(trail[-1]) if trail else 1):
+        trail.append((evidence.wins, evidence.ties, evidence.losses))
+    return evidence.model_copy(update={"trail": tuple(trail)})
+
+
 def tally(evidence: Evidence) -> Tally:
     return Tally(wins=evidence.wins, ties=evidence.ties, losses=evidence.losses)
 
@@ -99,13 +113,17 @@ def thumbs(evidence: Evidence, arm: Arm) -> Thumbs:
 
 def summarised(evidence: Evidence) -> Evidence:
     """With the figures that people look at."""
-    counts, to_log10 = tally(evidence), 0.4342944819032518
+    counts = tally(evidence)
+    return evidence.model_copy(update=figures(counts) | {"p_value": sequential_test.p_value(counts)})
+
+
+def figures(counts: Tally) -> dict[str, float]:
+    """`log10_e`, `log10_e_against`, and `low` and `high` of the win rate, as `Evidence` explains them."""
+    to_log10 = 0.4342944819032518
     interval = sequential_test.confidence_sequence(counts)
-    figures = {
+    return {
         "log10_e": float(sequential_test.log_e(counts.wins, counts.losses)) * to_log10,
         "log10_e_against": float(sequential_test.log_e(counts.losses, counts.wins)) * to_log10,
-        "p_value": sequential_test.p_value(counts),
         "low": interval.low,
         "high": interval.high,
     }
-    return evidence.model_copy(update=figures)

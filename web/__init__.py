@@ -1,4 +1,4 @@
-"""The chat page that the API serves at `/`, built from `app/` (npm, Vite, TypeScript) into `page/`.
+"""The pages that the API serves (plumbline/page.py), built from `app/` (npm, Vite, TypeScript) into `page/`.
 
 `page/` is not in the repository: `make setup` builds it (`app/build.sh`), and the wheel brings it, so that who installs
 that needs no Node. It lies apart from this module, so that serving the directory publishes nothing else. Every address
@@ -10,5 +10,5 @@ from pathlib import Path
 
 
 def directory() -> Path:
-    """The directory to serve: it holds `index.html`, `tasks.html` and all that they name, if the page was built."""
+    """The directory to serve: it holds the documents and all that they name, if they were built."""
     return Path(__file__).with_name("page")

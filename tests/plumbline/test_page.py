@@ -1,5 +1,6 @@
 """The built pages as files: what a browser may keep, what it may load, and what stands there before they are built."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -7,13 +8,13 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from core import http
-from plumbline.page import Page
+from plumbline.page import OPERATORS, VISITORS, Page
 
 
-def client(directory: Path) -> TestClient:
+def client(directory: Path, documents: Mapping[str, str] = VISITORS) -> TestClient:
     app = FastAPI()
     http.install(app, max_body_bytes=1024)
-    app.mount("/", Page(directory))
+    app.mount("/", Page(directory, documents))
     return TestClient(app)
 
 
@@ -21,7 +22,8 @@ def client(directory: Path) -> TestClient:
 def built(tmp_path: Path) -> Path:
     """As Vite leaves it."""
     (tmp_path / "assets").mkdir()
-    files = {"index.html": "<p>chat", "tasks.html": "<p>tasks", "assets/app-4f3c.js": "let a", "icon.svg": "<svg/>"}
+    files = {"index.html": "<p>chat", "tasks.html": "<p>tasks", "console.html": "<p>console"}
+    files |= {"assets/app-4f3c.js": "let a", "icon.svg": "<svg/>"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -41,10 +43,21 @@ def test_pages_are_asked_for_each_time_and_assets_never_again(built: Path) -> No
     assert (gone.status_code, "immutable" in gone.headers.get("cache-control", "")) == (404, False)
 
 
+def test_each_listener_has_its_own_pages(built: Path) -> None:
+    """Visitors are not shown the console, nor operators the chat, by whatever name; what pages load is the same."""
+    paths = ["/", "/tasks", "/console", "/index.html", "/tasks.html", "/console.html", "/assets/app-4f3c.js"]
+    visitors, operators = client(built), client(built, OPERATORS)
+    assert [visitors.get(path).status_code for path in paths] == [200, 200, 404, 404, 404, 404, 200]
+    assert [operators.get(path).status_code for path in paths] == [404, 404, 200, 404, 404, 404, 200]
+    assert operators.get("/console").text == "<p>console"
+    answer = visitors.get("/console")
+    assert answer.json()["error"]["message"] == "There is no GET /console."
+
+
 def test_pages_load_nothing_from_elsewhere(built: Path) -> None:
     """No inline script, no frame around them, no string made into markup, no neighbour's window or image of theirs."""
-    for path in ("/", "/tasks"):
-        headers = client(built).get(path).headers
+    for path, documents in (("/", VISITORS), ("/tasks", VISITORS), ("/console", OPERATORS)):
+        headers = client(built, documents).get(path).headers
         policy = dict(each.strip().partition(" ")[::2] for each in headers["content-security-policy"].split(";"))
         assert (policy["default-src"], policy["frame-ancestors"], policy["base-uri"]) == ("'self'", "'none'", "'none'")
         assert policy["require-trusted-types-for"] == "'script'"

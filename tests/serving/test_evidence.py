@@ -165,6 +165,22 @@ def test_the_figures_that_people_see() -> None:
     assert shown.low < 1.0 == shown.high
 
 
+def test_the_trail_has_a_point_for_a_twentieth_more_people() -> None:
+    """Each of the first twenty is one, then the 21st and the 23rd (22.05 and more). A vote that is taken out takes the
+    points of as many people or more with it; thumbs make none."""
+    evidence = EMPTY
+    for place in range(24):
+        evidence = rules.changed(evidence, Voter(), Voter(outcome="win"), position=f"{place}-0", alpha=ALPHA)
+    thumb = Voter(candidate_thumb=1)
+    assert rules.changed(evidence, Voter(), thumb, position="30-0", alpha=ALPHA).trail == evidence.trail
+    assert evidence.trail == tuple((wins, 0, 0) for wins in (*range(1, 22), 23))
+
+    aside = Voter(outcome="win", aside=True)
+    for place in (31, 32):
+        evidence = rules.changed(evidence, Voter(outcome="win"), aside, position=f"{place}-0", alpha=ALPHA)
+    assert evidence.raters == 22 and evidence.trail == tuple((wins, 0, 0) for wins in range(1, 22))
+
+
 class People(RuleBasedStateMachine):
     """Whatever people and operators do in whatever order, the counts are those of who is not aside, each once."""
 

@@ -1,15 +1,18 @@
-"""Pictures of the page for the documentation: `python -m tests.web.screenshots docs/screenshots`.
+"""Pictures of the pages for the documentation: `python -m tests.web.screenshots docs/screenshots`.
 
-The page is the real one in a real Chromium; what it says is scripted, so that the pictures change only when it does.
+The pages are the real ones in a real Chromium. What the chat says is scripted, so that the pictures change only when it
+does; the console stands before a deployment that has been through a few rounds (tests/web/lived_in.py).
 """
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.web.chromium import chromium
+from tests.web import lived_in
+from tests.web.chromium import chromium, visit
 from tests.web.driving import ask, compare, good
 from tests.web.fake_api import FakeApi
 
@@ -111,29 +114,78 @@ def tasks(page: Page) -> None:
     page.keyboard.press("2")
 
 
+def console(page: Page) -> None:
+    expect(page.get_by_role("img", name="Evidence")).to_be_visible()
+
+
+def console_versions(page: Page) -> None:
+    page.keyboard.press("2")
+    expect(page.get_by_role("region", name="Leaderboard").get_by_role("row").first).to_be_visible()
+
+
+def console_feedback(page: Page) -> None:
+    page.keyboard.press("3")
+    expect(page.get_by_role("rowheader", name="preference")).to_be_visible()
+
+
+def console_runs(page: Page) -> None:
+    page.keyboard.press("4")
+    expect(page.get_by_role("log", name="candidate.log")).to_be_visible()
+
+
+def console_lineage(page: Page) -> None:
+    page.keyboard.press("5")
+    expect(page.locator(".lineage > li")).to_have_count(3)
+
+
+def console_compare(page: Page) -> None:
+    page.keyboard.press("6")
+    expect(page.get_by_role("region", name="People")).to_be_visible()
+
+
+def console_audit(page: Page) -> None:
+    page.keyboard.press("7")
+    expect(page.get_by_text("whole and in order")).to_be_visible()
+
+
+def console_act(page: Page) -> None:
+    page.keyboard.press("1")
+    page.get_by_role("button", name="Promote v4 now…").click()
+    page.get_by_label("Reason").fill("The judge and 140 people agree.")
+
+
 SCENES: list[Callable[[Page], None]] = [welcome, chat, comparison, votes, keys, tasks]
+CONSOLE: list[Callable[[Page], None]] = [console, console_versions, console_feedback, console_runs, console_lineage]
+CONSOLE += [console_compare, console_audit, console_act]
 LOOKS = {"light": ((1200, 800), "light"), "dark": ((1200, 800), "dark"), "phone": ((375, 740), "light")}
 
 
-def shoot(browser: Browser, place: Path, scene: Callable[[Page], None], look: str) -> None:
+def shoot(
+    browser: Browser, url: str, place: Path, scenes: list[Callable[[Page], None]], look: str, path: str = "/"
+) -> None:
+    """A picture of each scene, one after the other on one page."""
     (width, height), scheme = LOOKS[look]
-    with (
-        scripted().listening() as url,
-        browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme) as context,  # type: ignore[arg-type]
-    ):
-        page = context.new_page()
-        page.goto(url)
-        scene(page)
-        page.wait_for_timeout(300)  # the fonts and the last frame
-        page.screenshot(path=place / f"{scene.__name__}-{look}.png")
+    with visit(browser, url, path, viewport={"width": width, "height": height}, color_scheme=scheme) as page:
+        for scene in scenes:
+            scene(page)
+            page.wait_for_timeout(300)  # the fonts and the last frame
+            page.screenshot(path=place / f"{scene.__name__.replace('_', '-')}-{look}.png")
 
 
 def main(place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
-    with chromium() as browser:
-        for scene in SCENES:
+    with chromium() as browser, tempfile.TemporaryDirectory() as home:
+        for look in LOOKS:
+            for scene in SCENES:
+                with scripted().listening() as url:
+                    shoot(browser, url, place, [scene], look)
+        deployment = lived_in.lived_in(Path(home))
+        try:
+            url = deployment.replica().admin_url
             for look in LOOKS:
-                shoot(browser, place, scene, look)
+                shoot(browser, url, place, CONSOLE, look, "/console")
+        finally:
+            deployment.stop()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import web
-from tests.web import screenshots
+from tests.web import lived_in, screenshots
+from tests.web.chromium import visit
 from tests.web.driving import compare
 from tests.web.fake_api import FakeApi
 
@@ -43,6 +44,27 @@ def test_axe_finds_nothing_serious(browser: Browser, scheme: str, width: int) ->
             found[scene.__name__] = axe(page)
             page.close()
     assert found == {scene.__name__: [] for scene in screenshots.SCENES}
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_axe_finds_nothing_serious_in_the_console(browser: Browser, tmp_path: Path, scheme: str, width: int) -> None:
+    """In any of its sections, with a dialog open, and where it asks for a key."""
+    deployment = lived_in.lived_in(tmp_path)
+    look = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    found: dict[str, list[str]] = {}
+    try:
+        replica = deployment.replica()
+        with visit(browser, replica.admin_url, "/console", **look) as page:
+            for scene in screenshots.CONSOLE:
+                scene(page)
+                found[scene.__name__] = axe(page)
+            _, key = deployment.key("read")
+            replica.knows(key)
+            expect(page.get_by_role("heading", name="The console needs a key")).to_be_visible()
+            found["key"] = axe(page)
+    finally:
+        deployment.stop()
+    assert found == {name: [] for name in found}
 
 
 def test_nothing_on_the_page_tells_the_sides_apart_before_the_vote(page: Page, api: FakeApi) -> None:

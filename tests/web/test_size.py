@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 def test_the_first_load_is_small() -> None:
     """At most 250 kB gzipped, of each page, with all that it names; all of it from here."""
     root = web.directory()
-    for name in ("index.html", "tasks.html"):
+    for name in ("index.html", "tasks.html", "console.html"):
         page = (root / name).read_text()
         named = re.findall(r'(?:src|href)="([^"]+)"', page)
         assert len(named) >= 3, page

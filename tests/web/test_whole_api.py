@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from core import keys
 from tests.plumbline.replicas import Deployment, Replica, within
+from tests.web.chromium import visit
 from tests.web.driving import answers, ask, good
 
 pytestmark = pytest.mark.browser
@@ -31,34 +32,23 @@ def replica(deployment: Deployment) -> Replica:
 
 
 @pytest.fixture
-def visit(browser: Browser, replica: Replica) -> Iterator[Page]:
-    """Somebody's first look at the page. Whatever they do: no policy is violated, no error uncaught."""
-    mistakes: list[str] = []
-    with browser.new_context() as context:
-        context.set_default_timeout(30_000)
-        page = context.new_page()
-        page.on("pageerror", lambda error: mistakes.append(str(error)))
-        page.add_init_script(
-            "window.violations = [];"
-            "document.addEventListener('securitypolicyviolation', (event) => violations.push(event.violatedDirective))"
-        )
-        page.goto(replica.url)
+def first_visit(browser: Browser, replica: Replica) -> Iterator[Page]:
+    """Somebody's first look at the page."""
+    with visit(browser, replica.url) as page:
         yield page
-        assert page.evaluate("violations") == []
-        assert mistakes == []
 
 
-def test_a_visitor_finds_everything_again(visit: Page, deployment: Deployment) -> None:
+def test_a_visitor_finds_everything_again(first_visit: Page, deployment: Deployment) -> None:
     """Chat, thumb and conversation are one anonymous rater's, in Redis and after a reload; no script sees the cookie,
     and what became of the vote is told."""
-    ask(visit, "A dog is")
-    good(visit).click()
-    expect(good(visit)).to_have_attribute("aria-pressed", "true")
-    visit.wait_for_load_state("networkidle")
-    said = answers(visit).first.locator("p").first.inner_text()
-    visit.reload()
-    expect(answers(visit).locator("p").first).to_have_text(said)
-    expect(good(visit)).to_have_attribute("aria-pressed", "true")
+    ask(first_visit, "A dog is")
+    good(first_visit).click()
+    expect(good(first_visit)).to_have_attribute("aria-pressed", "true")
+    first_visit.wait_for_load_state("networkidle")
+    said = answers(first_visit).first.locator("p").first.inner_text()
+    first_visit.reload()
+    expect(answers(first_visit).locator("p").first).to_have_text(said)
+    expect(good(first_visit)).to_have_attribute("aria-pressed", "true")
 
     client = deployment.store.client()
     [vote] = [json.loads(fields["event"]) for _, fields in client.xrange(keys.FEEDBACK)]
@@ -67,8 +57,8 @@ def test_a_visitor_finds_everything_again(visit: Page, deployment: Deployment) -
     assert rater.startswith("web-") and conversation.startswith(keys.conversation_prefix(rater))
     record = json.loads(client.hget(keys.completion(vote["target"]["id"]), "record") or "")
     assert (record["rater"], record["messages"][0]["content"]) == (rater, "A dog is")
-    [cookie] = visit.context.cookies()
+    [cookie] = first_visit.context.cookies()
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("plumbline_session", True, "Strict")
-    assert "plumbline_session" not in visit.evaluate("document.cookie")
-    told = visit.evaluate("fetch('/page/votes').then((answer) => answer.json())")
+    assert "plumbline_session" not in first_visit.evaluate("document.cookie")
+    told = first_visit.evaluate("fetch('/page/votes').then((answer) => answer.json())")
     assert [it["reason"] for it in told["data"]] == ["waiting for the next round"]

@@ -1,4 +1,4 @@
-/** The build: two pages, every address relative, nothing inline, so that `default-src 'self'` is all the policy they need. */
+/** The build: three pages, every address relative, nothing inline, so that `default-src 'self'` is all the policy they need. */
 
 import { defineConfig } from "vite";
 
@@ -12,6 +12,6 @@ export default defineConfig({
     target: "es2022",
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    rollupOptions: { input: ["index.html", "tasks.html"] },
+    rollupOptions: { input: ["index.html", "tasks.html", "console.html"] },
   },
 });
