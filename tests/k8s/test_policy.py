@@ -10,7 +10,7 @@ from plumbline.cli import app
 from serving.app import DRAIN_S
 from tests.k8s.manifests import OVERLAYS, ROOT, VARIANTS, Object, Workload, of_kind, rendered, selects, workloads
 
-ENGINE_STOP_S = 15  # serving/engine.py, which only a machine with vllm can import
+ENGINE_STOP_S = 15  # serving/engine_client.py, which only a machine with vllm can import
 MARGIN_S = 10
 OTHERS = {"HF_HUB_OFFLINE", "REDISCLI_AUTH"}
 """Variables that Hugging Face's client and redis-cli read."""

@@ -1,4 +1,4 @@
-"""What serving/engine.py takes for granted of vLLM 0.32: a new vLLM must fail here before it fails in production."""
+"""What serving/engine.py and its parts take for granted of vLLM 0.32: a new one must fail here, not in production."""
 
 import inspect
 import re
