@@ -1,8 +1,7 @@
 """Snapshots and exports over HTTP: streamed by a process of their own, typed errors, nobody who was erased."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -24,6 +23,7 @@ from tests.feedback.frozen import EXPECTED, PROMPT, SAMPLED, freeze
 from tests.feedback.rounds import cut, policy
 from tests.feedback.serving import listening
 from tests.feedback.wire import error_of
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -56,13 +56,6 @@ def exporters() -> list[psutil.Process]:
     """The exports of this process that are under way."""
     children = psutil.Process().children(recursive=True)
     return [it for it in children if it.status() != psutil.STATUS_ZOMBIE and "feedback.export" in it.cmdline()]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- exports ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,6 +15,7 @@ from core.settings import Settings
 from plumbline.api import Api, server
 from tests.serving import fake, policies
 from tests.serving.redis_process import RedisProcess
+from tests.waiting import eventually
 
 
 class Replica:
@@ -52,9 +52,9 @@ class Replica:
             assert time.monotonic() < deadline, httpx.get(f"{self.url}/ready").text
             time.sleep(0.05)
 
-    def knows(self, key_id: str, *, within_s: float = 60) -> None:
+    def knows(self, key_id: str) -> None:
         """Waits until it has read of an API key. Before its first one everybody is the deployment, without limits."""
-        within(within_s, lambda: key_id in (self.api.keys.known or {}))
+        eventually(lambda: key_id in (self.api.keys.known or {}))
 
     def stop(self) -> None:
         self.engine.gate.set()
@@ -116,11 +116,3 @@ def chat(url: str, token: str, **fields: object) -> httpx.Response:
     body = {"model": "assistant", "messages": [{"role": "user", "content": "A dog is"}], "max_tokens": 4}
     headers = bearer(token) if token else {}
     return httpx.post(f"{url}/v1/chat/completions", json=body | fields, headers=headers, timeout=30)
-
-
-def within(seconds: float, condition: Callable[[], object]) -> None:
-    """Waits until the condition holds; fails after `seconds`."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds
-        time.sleep(0.05)

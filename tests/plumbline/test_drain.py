@@ -14,8 +14,9 @@ import pytest
 
 from core import keys
 from tests import stopping
-from tests.plumbline.replicas import Deployment, within
+from tests.plumbline.replicas import Deployment
 from tests.serving.replica_process import free_port
+from tests.waiting import eventually
 
 PAUSE_S = 0.02  # before each token of an answer
 WHOLE = 8
@@ -37,7 +38,7 @@ def api_process(deployment: Deployment, **settings: object) -> Iterator[tuple[st
     process = subprocess.Popen(command, env=os.environ | config.environment(), cwd=Path(__file__).parents[2])
     url = f"http://127.0.0.1:{config.port}"
     try:
-        within(60, lambda: process.poll() is not None or is_ready(url))
+        eventually(lambda: process.poll() is not None or is_ready(url))
         assert process.poll() is None
         yield url, process
     finally:

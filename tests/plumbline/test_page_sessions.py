@@ -10,8 +10,9 @@ import pytest
 from core import keys
 from core.records import CompletionRecord
 from core.visitors import LIMITS, SESSIONS_PER_MINUTE
-from tests.plumbline.replicas import Deployment, Replica, bearer, chat, within
+from tests.plumbline.replicas import Deployment, Replica, bearer, chat
 from tests.plumbline.visiting import Visitor, leave
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def replica(deployment: Deployment, running: Replica) -> Replica:
 
 def _started(deployment: Deployment, **settings: object) -> Replica:
     replica = deployment.replica(**settings)
-    within(60, lambda: replica.api.keys.known)
+    eventually(lambda: replica.api.keys.known)
     return replica
 
 

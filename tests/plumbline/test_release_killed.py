@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -21,6 +20,7 @@ from feedback.archive import Archive
 from plumbline import release as controller
 from plumbline.scheduler import ARCHIVE, request_round
 from tests.plumbline.releasing import OWNER, open_release, votes
+from tests.waiting import eventually
 from training.worker import send
 
 pytestmark = pytest.mark.faults
@@ -37,10 +37,10 @@ def test_kills_change_no_decision(redis_client: redis.Redis, redis_server: str, 
     for _ in range(2):
         before = _place(redis_client, release)
         with _controller(redis_server, tmp_path):
-            _wait(lambda before=before: _place(redis_client, release) != before)
+            eventually(lambda before=before: _place(redis_client, release) != before, every_s=0.002)
         places.add(_place(redis_client, release))
     with _controller(redis_server, tmp_path):
-        _wait(lambda: releases.current(redis_client) is None)
+        eventually(lambda: releases.current(redis_client) is None)
 
     killed = evidence_store.load(redis_client, release.id)
     assert killed is not None
@@ -71,10 +71,10 @@ def test_the_scheduler_decides_while_its_queue_is_busy(
         environment = os.environ | config.environment()
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     try:
-        _wait(lambda: redis_client.exists(keys.RELEASE_LEASE) == 1)
+        eventually(lambda: redis_client.exists(keys.RELEASE_LEASE) == 1)
         request_round(redis_client, config, actor="test", reason="test")
         votes(redis_client, release, "b" * 11)
-        _wait(lambda: releases.current(redis_client) is None)
+        eventually(lambda: releases.current(redis_client) is None)
         assert redis_client.llen(f"{keys.BROKER_PREFIX}{keys.OPS_QUEUE}") > 0
     finally:
         process.kill()
@@ -95,10 +95,3 @@ def _controller(url: str, home: Path) -> Iterator[None]:
 
 def _place(client: redis.Redis, release: Release) -> str | None:
     return cast(str | None, client.hget(keys.release_evidence(release.id), "position"))
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)

@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from core import keys
-from tests.plumbline.replicas import Deployment, Replica, within
+from tests.plumbline.replicas import Deployment, Replica
 from tests.serving import fake, policies
+from tests.waiting import eventually
 
 ASK = {"messages": [{"role": "user", "content": "A dog is"}], "max_tokens": 2}
 
@@ -26,7 +27,7 @@ def replica(deployment: Deployment) -> Replica:
     started = deployment.replica()
     adapter = fake.publish(deployment.settings.artifacts, Path(deployment.settings.base), number=2)
     assert policies.promote(deployment.store.client(), adapter) == 1
-    within(60, lambda: httpx.get(f"{started.url}/ready").json()["live"] == 1)
+    eventually(lambda: httpx.get(f"{started.url}/ready").json()["live"] == 1)
     return started
 
 

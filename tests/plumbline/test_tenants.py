@@ -12,7 +12,8 @@ from core import api_keys, keys
 from core.access import Limits
 from core.records import CompletionRecord
 from plumbline import openapi
-from tests.plumbline.replicas import Deployment, Replica, bearer, chat, within
+from tests.plumbline.replicas import Deployment, Replica, bearer, chat
+from tests.waiting import eventually
 
 METHODS = ("get", "post", "patch", "delete", "put")
 RECEIPT_KIND = {"kinds": ["thumb"], "rater": {"id": "ann"}}
@@ -41,7 +42,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
         for name, tenant in {"a": "acme", "b": "beta", "ops": ""}.items()
     }
     replica = deployment.replica()
-    within(60, lambda: len(replica.api.keys.known or {}) == 3)
+    eventually(lambda: len(replica.api.keys.known or {}) == 3)
     it = Tenants(
         deployment=deployment, replica=replica, tokens={name: key[0] for name, key in made.items()}, objects={}
     )
@@ -206,4 +207,4 @@ def test_a_receipt_is_good_as_long_as_the_key_that_asked_for_it(tenants: Tenants
     assert (limited.status_code, limited.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert 0 < int(limited.headers["retry-after"]) <= 30
     api_keys.revoke(tenants.deployment.store.client(), key, actor="test", reason="test")
-    within(60, lambda: vote().status_code == 401)
+    eventually(lambda: vote().status_code == 401)

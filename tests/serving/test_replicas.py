@@ -3,8 +3,7 @@
 import asyncio
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from core import registry
 from tests.serving import adapters, policies, tiny
 from tests.serving.redis_process import RedisProcess
 from tests.serving.replica_process import ReplicaProcess
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.engine
 
@@ -66,7 +66,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     zero = {adapters.publish(replica.artifacts, base, adapters.zeros(base)) for replica in replicas}
     policies.initialise(fleet.client, zero.pop())
     try:
-        _eventually(lambda: fleet.all_serve(fleet.generation()), timeout_s=400)
+        eventually(lambda: fleet.all_serve(fleet.generation()), within_s=400)
         yield fleet
     finally:
         for replica in replicas:
@@ -119,16 +119,16 @@ def test_ten_swaps_reach_all_replicas_under_load(fleet: Fleet) -> None:
     fails, and each answer was written by the adapter that its header names."""
     published = [fleet.publish(number) for number in range(SWAPS)]
     policies.promote(fleet.client, published[0])
-    _eventually(lambda: fleet.all_serve(fleet.generation()), timeout_s=60)
+    eventually(lambda: fleet.all_serve(fleet.generation()))
     with Load(fleet=fleet) as load:
         for number, sha256 in enumerate(published):
             if number > 0:
                 policies.promote(fleet.client, sha256)
-                _eventually(lambda: fleet.all_serve(fleet.generation()), timeout_s=CONVERGED_S)
+                eventually(lambda: fleet.all_serve(fleet.generation()), within_s=CONVERGED_S)
             # Of the answers that end after the swap at most STREAMS began before it.
             after = [load.answered(replica) for replica in range(len(fleet.replicas))]
             for replica, count in enumerate(after):
-                _eventually(lambda r=replica, c=count: load.answered(r) > c + STREAMS, timeout_s=60)  # type: ignore[misc]
+                eventually(lambda r=replica, c=count: load.answered(r) > c + STREAMS)  # type: ignore[misc]
     assert load.failures == []
     assert [answer for answer in load.answers if answer[2] != fleet.text_of[answer[1]] * TOKENS] == []
     for number in range(len(fleet.replicas)):
@@ -146,15 +146,15 @@ def test_a_replica_with_a_damaged_copy_keeps_the_last_good_policy(fleet: Fleet) 
     weights.write_bytes(content[:-100])
     version = policies.promote(fleet.client, sha256)
     generation = fleet.generation()
-    _eventually(lambda: whole.serves(generation), timeout_s=60)
-    _eventually(lambda: any(f"generation {generation} was refused" in note for note in damaged.ready()["notes"]))
+    eventually(lambda: whole.serves(generation))
+    eventually(lambda: any(f"generation {generation} was refused" in note for note in damaged.ready()["notes"]))
     assert whole.chat().json()["model"] == f"assistant@v{version}"
     assert damaged.ready()["ready"] and damaged.chat().json()["model"] == before
     assert damaged.metric("plumbline_policy_swaps_total", result="refused") > refused
     assert damaged.metric("plumbline_policy_generation") < generation
     assert whole.metric("plumbline_policy_generation") == generation
     weights.write_bytes(content)
-    _eventually(lambda: damaged.serves(generation), timeout_s=60)
+    eventually(lambda: damaged.serves(generation))
     assert damaged.chat().json()["model"] == f"assistant@v{version}"
 
 
@@ -165,22 +165,15 @@ def test_a_killed_engine_comes_back_with_what_is_live_by_then(fleet: Fleet) -> N
     broken, other = fleet.replicas
     sha256 = fleet.publish(12)
     broken.engine().kill()
-    _eventually(lambda: not broken.ready()["ready"])
+    eventually(lambda: not broken.ready()["ready"])
     refusal = broken.chat()
     assert (refusal.status_code, refusal.json()["error"]["code"]) == (503, "engine_unavailable")
     version = policies.promote(fleet.client, sha256)
     assert other.chat().status_code == 200
-    _eventually(lambda: fleet.all_serve(fleet.generation()), timeout_s=240)
+    eventually(lambda: fleet.all_serve(fleet.generation()), within_s=240)
     answer = broken.chat().json()
     assert (answer["model"], answer["choices"][0]["message"]["content"]) == (f"assistant@v{version}", "<marker12>" * 4)
 
 
 def _directory(replica: ReplicaProcess, sha256: str) -> Path:
     return replica.artifacts / "adapters" / sha256
-
-
-def _eventually(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s"
-        time.sleep(0.05)

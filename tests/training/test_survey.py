@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from core import keys
 from core.adapters import BaseShapes
 from core.settings import Settings
 from tests.training.examples import cut, pair_row
+from tests.waiting import eventually
 from training import survey, worker
 from training.features import FILE
 from training.recipe import Recipe
@@ -41,13 +40,6 @@ def state(client: redis.Redis, config: Settings) -> str:
 
 def left(config: Settings) -> list[str]:
     return sorted(path.name for path in (config.artifacts / "trust").glob("*"))
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def test_a_survey_is_there_when_it_is_whole(redis_client, config, snapshot):
@@ -112,7 +104,7 @@ def test_a_stopped_worker_gives_the_survey_back(redis_client, config, snapshot):
     assert survey.may_ring(redis_client, asked, patience_s=60)
     first = threading.Thread(target=survey.carry_out, args=(redis_client, config, snapshot))
     first.start()
-    until(lambda: redis_client.get(keys.survey_lease(snapshot)) not in (None, "rung"), "the first at work")
+    eventually(lambda: redis_client.get(keys.survey_lease(snapshot)) not in (None, "rung"))
     assert not survey.carry_out(redis_client, config, snapshot)
     first.join()
     assert state(redis_client, config) == "ready"
@@ -125,7 +117,7 @@ def test_who_lost_the_lease_stops(redis_client, config, snapshot):
     slow = config.model_copy(update={"lease_s": 2.0})
     first = threading.Thread(target=lambda: found.append(survey.carry_out(redis_client, slow, snapshot)))
     first.start()
-    until(lambda: redis_client.get(keys.survey_lease(snapshot)), "the lease")
+    eventually(lambda: redis_client.get(keys.survey_lease(snapshot)))
     redis_client.set(keys.survey_lease(snapshot), "somebody else")
     first.join()
     assert found == [False]

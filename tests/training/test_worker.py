@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from core.adapters import MANIFEST
 from core.errors import UsageError
 from core.records import AdapterManifest, PolicyState, PolicyVersion, RunState
 from core.settings import Settings
+from tests.waiting import eventually
 from training import runs, worker
 from training.recipe import Recipe
 
@@ -58,14 +58,6 @@ def test_ring_leaves_one_message_with_the_runs_id(redis_server, redis_client):
 def test_ring_without_a_broker_is_no_error(tmp_path):
     """The run is queued all the same, and the scheduler rings again."""
     worker.ring("abc", Settings(redis_url=f"unix://{tmp_path}/nobody.sock", broker_url=""))
-
-
-def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.05)
-    return value
 
 
 def is_alive(pid: int) -> bool:
@@ -114,7 +106,7 @@ class Rig:
     def trainer(self) -> int:
         """The process of the waiting stage, as soon as it runs."""
         path = self.directory / "pid"
-        return int(eventually(lambda: path.exists() and path.read_text(), "the candidate stage"))
+        return int(eventually(lambda: path.exists() and path.read_text()))
 
 
 @pytest.fixture
@@ -128,7 +120,7 @@ def rig(tmp_path: Path, redis_server: str, redis_client: redis.Redis) -> Iterato
 
 def assert_committed_once(rig: Rig, *, attempt: int) -> None:
     """The run is done, its stages ran once but for the interrupted one, and the registry saw one candidate."""
-    run = eventually(lambda: rig.run().state is RunState.DONE and rig.run(), "the end of the run")
+    run = eventually(lambda: rig.run().state is RunState.DONE and rig.run())
     assert (run.attempt, run.version) == (attempt, 1)
     starts = {name: (rig.directory / f"{name}.starts").read_text() for name in ("reward", "candidate", "publish")}
     assert starts == {"reward": "x", "candidate": "xx", "publish": "x"}
@@ -145,9 +137,9 @@ def test_killed_worker_leaves_nothing_and_the_run_goes_on(rig):
     assert trainer in family
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    eventually(lambda: not any(is_alive(pid) for pid in family), "the end of the killed worker's children")
+    eventually(lambda: not any(is_alive(pid) for pid in family))
     assert rig.run().state is RunState.RUNNING
-    eventually(lambda: runs.lost(rig.client), "the end of the lease")
+    eventually(lambda: runs.lost(rig.client))
     (rig.directory / "go").touch()
     rig.start_worker()
     worker.ring(rig.run_id, rig.config)

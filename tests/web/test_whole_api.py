@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core import keys
-from tests.plumbline.replicas import Deployment, Replica, within
+from tests.plumbline.replicas import Deployment, Replica
+from tests.waiting import eventually
 from tests.web.chromium import visit
 from tests.web.driving import answers, ask, good
 
@@ -27,7 +28,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
 @pytest.fixture
 def replica(deployment: Deployment) -> Replica:
     started = deployment.replica()
-    within(60, lambda: started.api.keys.known)
+    eventually(lambda: started.api.keys.known)
     return started
 
 
