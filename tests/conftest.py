@@ -36,3 +36,12 @@ def redis_client(redis_server: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_server, decode_responses=True) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A Redis of the test's own, which it may kill."""
+    process = RedisProcess(tmp_path / "redis")
+    process.start()
+    yield process
+    process.stop()

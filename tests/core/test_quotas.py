@@ -1,8 +1,7 @@
 """The limits of API keys: shared by replicas, settled after the answer, kept by each replica while Redis is away."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -17,14 +16,6 @@ from core.redis import connect_async
 from tests.serving.redis_process import RedisProcess
 
 DAY_S = 86_400
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[RedisProcess]:
-    process = RedisProcess(tmp_path / "redis")
-    process.start()
-    yield process
-    process.stop()
 
 
 def caller(**limits: int) -> Caller:

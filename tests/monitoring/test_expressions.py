@@ -40,19 +40,16 @@ def expressions() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Name of each series of a real scrape after a chat → its type."""
-    deployment = Deployment(tmp_path_factory.mktemp("scraped"))
-    try:
+    with Deployment(tmp_path_factory.mktemp("scraped")) as deployment:
         replica = deployment.replica()
         assert chat(replica.url, "").status_code == 200
         text = httpx.get(f"{replica.admin_url}/metrics", timeout=30).raise_for_status().text
-    finally:
-        deployment.stop()
     found = {}
     for family in text_string_to_metric_families(text):
         found |= dict.fromkeys(_series(family.name, family.type), family.type)
-    yield found
+    return found
 
 
 def _series(name: str, kind: str) -> list[str]:

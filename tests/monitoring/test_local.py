@@ -24,26 +24,25 @@ def asked(port: int, path: str) -> Any:
 def test_a_replica_is_watched(tmp_path: Path) -> None:
     """Its target is up, the alerts are loaded, a figure arrives; after Ctrl-C nothing listens any more."""
     tool("prometheus")
-    deployment = Deployment(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    admin = httpx.URL(deployment.replica().admin_url)
-    environment = os.environ | {"PLUMBLINE_HOME": str(tmp_path), "PLUMBLINE_ADMIN_PORT": str(admin.port)}
-    process = subprocess.Popen([*COMMAND, "--port", str(port)], env=environment, cwd=ROOT, stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None and b"Prometheus" in process.stdout.readline()
-        deadline = time.monotonic() + 60
-        while not _arrived(port):
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.5)
-        (target,) = asked(port, "targets")["activeTargets"]
-        assert (target["health"], target["labels"]["job"]) == ("up", "plumbline")
-        loaded = {rule["name"] for group in asked(port, "rules")["groups"] for rule in group["rules"]}
-        assert alerts().keys() <= loaded
-    finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 0
-        deployment.stop()
+    with Deployment(tmp_path) as deployment:
+        admin = httpx.URL(deployment.replica().admin_url)
+        environment = os.environ | {"PLUMBLINE_HOME": str(tmp_path), "PLUMBLINE_ADMIN_PORT": str(admin.port)}
+        process = subprocess.Popen([*COMMAND, "--port", str(port)], env=environment, cwd=ROOT, stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None and b"Prometheus" in process.stdout.readline()
+            deadline = time.monotonic() + 60
+            while not _arrived(port):
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.5)
+            (target,) = asked(port, "targets")["activeTargets"]
+            assert (target["health"], target["labels"]["job"]) == ("up", "plumbline")
+            loaded = {rule["name"] for group in asked(port, "rules")["groups"] for rule in group["rules"]}
+            assert alerts().keys() <= loaded
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 0
     with socket.create_server(("127.0.0.1", port)):
         pass
 

@@ -65,7 +65,7 @@ class Replica:
 
 
 class Deployment:
-    """A Redis, a base, version 0 live, and as many replicas as are started."""
+    """A Redis, a base, version 0 live, and as many replicas as are started; all of it ends with the block."""
 
     def __init__(self, directory: Path) -> None:
         self.store = RedisProcess(directory / "redis")
@@ -102,7 +102,10 @@ class Deployment:
         api_keys.create(self.store.client(), key)
         return token, key.id
 
-    def stop(self) -> None:
+    def __enter__(self) -> "Deployment":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for each in self.replicas:
             each.stop()
         self.store.stop()

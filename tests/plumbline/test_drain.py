@@ -24,9 +24,9 @@ WHOLE = 8
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    it = Deployment(tmp_path)
-    yield it
-    it.stop()
+    """Of one test alone, which stops its replica."""
+    with Deployment(tmp_path) as it:
+        yield it
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from tests.waiting import eventually
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    it = Deployment(tmp_path)
-    yield it
-    it.stop()
+    """Of one test alone: each begins without keys."""
+    with Deployment(tmp_path) as it:
+        yield it
 
 
 def refused(answer: httpx.Response) -> tuple[int, str]:

@@ -1,8 +1,5 @@
 """What a replica counts of its own traffic, as its admin listener shows it."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
 import pytest
 
@@ -11,16 +8,8 @@ from tests.plumbline.replicas import Deployment, Replica, bearer, chat
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    found = Deployment(Path(tmp_path_factory.mktemp("metrics")))
-    found.replica()
-    yield found
-    found.stop()
-
-
-@pytest.fixture(scope="module")
 def replica(deployment: Deployment) -> Replica:
-    return deployment.replicas[0]
+    return deployment.replica()
 
 
 @pytest.fixture(scope="module")

@@ -25,19 +25,18 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """What came of a replica's start, a chat, a stream and a vote with a comment."""
-    deployment = Deployment(tmp_path_factory.mktemp("traced"))
     with otlp.listening() as collector:
         tracing.start(Settings(otlp_endpoint=collector.url), "api")
         try:
-            url = deployment.replica().url
-            body = {"model": "assistant", "messages": [{"role": "user", "content": CANARY}], "max_tokens": 4}
-            answer = httpx.post(f"{url}/v1/chat/completions", json=body | {"user": CANARY}, timeout=30)
-            httpx.post(f"{url}/v1/chat/completions", json=body | {"stream": True}, timeout=30)
-            vote = {"target": {"type": "completion", "id": answer.json()["id"]}, "kind": "thumb", "value": 1}
-            voted = httpx.post(f"{url}/v1/feedback", json=vote | {"comment": CANARY, "rater": {"id": CANARY}})
-            assert (answer.status_code, voted.status_code) == (200, 201)
+            with Deployment(tmp_path_factory.mktemp("traced")) as deployment:
+                url = deployment.replica().url
+                body = {"model": "assistant", "messages": [{"role": "user", "content": CANARY}], "max_tokens": 4}
+                answer = httpx.post(f"{url}/v1/chat/completions", json=body | {"user": CANARY}, timeout=30)
+                httpx.post(f"{url}/v1/chat/completions", json=body | {"stream": True}, timeout=30)
+                vote = {"target": {"type": "completion", "id": answer.json()["id"]}, "kind": "thumb", "value": 1}
+                voted = httpx.post(f"{url}/v1/feedback", json=vote | {"comment": CANARY, "rater": {"id": CANARY}})
+                assert (answer.status_code, voted.status_code) == (200, 201)
         finally:
-            deployment.stop()
             tracing.stop()
         yield collector
 
@@ -98,19 +97,15 @@ def test_every_line_of_a_celery_process_is_json(module: str, redis_server: str, 
     assert any(line["message"].endswith("ready.") for line in said)
 
 
-def test_a_replica_logs_no_prompt(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_replica_logs_no_prompt(deployment: Deployment, caplog: pytest.LogCaptureFixture) -> None:
     """A chat, one that the engine fails, one that is malformed, a vote with a comment: none of it is in a log line."""
-    deployment = Deployment(tmp_path_factory.mktemp("silent"))
-    try:
-        with caplog.at_level("DEBUG", logger="plumbline"):
-            replica = deployment.replica()
-            body = {"model": "assistant", "messages": [{"role": "user", "content": CANARY}], "max_tokens": 4}
-            for fields in ({}, {"stream": True}, {"temperature": CANARY}, {"user": CANARY, "metadata": {"k": CANARY}}):
-                httpx.post(f"{replica.url}/v1/chat/completions", json=body | fields, timeout=30)
-            token, key = deployment.key("feedback")
-            replica.knows(key)
-            vote = {"target": {"type": "completion", "id": "chatcmpl-x"}, "kind": "comment", "value": CANARY}
-            httpx.post(f"{replica.url}/v1/feedback", json=vote, headers=bearer(token))
-        assert caplog.records and CANARY not in caplog.text
-    finally:
-        deployment.stop()
+    with caplog.at_level("DEBUG", logger="plumbline"):
+        replica = deployment.replica()
+        body = {"model": "assistant", "messages": [{"role": "user", "content": CANARY}], "max_tokens": 4}
+        for fields in ({}, {"stream": True}, {"temperature": CANARY}, {"user": CANARY, "metadata": {"k": CANARY}}):
+            httpx.post(f"{replica.url}/v1/chat/completions", json=body | fields, timeout=30)
+        token, key = deployment.key("feedback")
+        replica.knows(key)
+        vote = {"target": {"type": "completion", "id": "chatcmpl-x"}, "kind": "comment", "value": CANARY}
+        httpx.post(f"{replica.url}/v1/feedback", json=vote, headers=bearer(token))
+    assert caplog.records and CANARY not in caplog.text

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -12,13 +11,6 @@ from core import keys
 from serving.conversations import MAX_BYTES, MOST
 from tests.plumbline.replicas import Deployment, Replica
 from tests.plumbline.visiting import Visitor, leave
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    it = Deployment(tmp_path_factory.mktemp("conversations"))
-    yield it
-    it.stop()
 
 
 @pytest.fixture(scope="module")

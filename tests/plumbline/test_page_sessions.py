@@ -1,6 +1,5 @@
 """Visitors without a key on a whole API: who is let in, what they may do, and what they never see of each other."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,9 @@ from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """With keys."""
-    it = Deployment(tmp_path_factory.mktemp("page"))
-    it.key("chat")
-    yield it
-    it.stop()
-
-
-@pytest.fixture(scope="module")
 def running(deployment: Deployment) -> Replica:
+    """Where keys are needed."""
+    deployment.key("chat")
     return _started(deployment)
 
 
@@ -224,16 +216,15 @@ def test_new_sessions_are_rationed_by_address(deployment: Deployment, replica: R
 
 def test_a_session_needs_no_redis(tmp_path: Path) -> None:
     """Visitors come and chat; what they said of training nobody knows then."""
-    own = Deployment(tmp_path)
-    replica = own.replica()
-    before = Visitor(replica.url)
-    own.store.stop()
-    assert before.chat().status_code == 200
-    fresh = Visitor(replica.url)
-    assert (fresh.answer.status_code, fresh.answer.json()["train"]) == (200, None)
-    assert fresh.chat().headers["x-feedback-status"] == "unavailable"
-    assert refused(fresh.send("GET", "/page/conversations")) == (503, "storage_unavailable")
-    own.stop()
+    with Deployment(tmp_path) as own:
+        replica = own.replica()
+        before = Visitor(replica.url)
+        own.store.stop()
+        assert before.chat().status_code == 200
+        fresh = Visitor(replica.url)
+        assert (fresh.answer.status_code, fresh.answer.json()["train"]) == (200, None)
+        assert fresh.chat().headers["x-feedback-status"] == "unavailable"
+        assert refused(fresh.send("GET", "/page/conversations")) == (503, "storage_unavailable")
 
 
 def test_who_is_let_in(deployment: Deployment, replica: Replica) -> None:

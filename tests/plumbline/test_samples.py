@@ -1,6 +1,5 @@
 """Answers of several versions side by side, for an operator: real answers on the admin listener, and no traffic."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,13 +11,6 @@ from tests.serving import fake, policies
 from tests.waiting import eventually
 
 ASK = {"messages": [{"role": "user", "content": "A dog is"}], "max_tokens": 2}
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    it = Deployment(tmp_path_factory.mktemp("samples"))
-    yield it
-    it.stop()
 
 
 @pytest.fixture(scope="module")

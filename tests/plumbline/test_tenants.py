@@ -1,7 +1,6 @@
 """Two tenants and the deployment on one API: what is one's does not exist for the other."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,8 +34,7 @@ class Tenants:
 
 
 @pytest.fixture(scope="module")
-def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
-    deployment = Deployment(tmp_path_factory.mktemp("tenants"))
+def tenants(deployment: Deployment) -> Tenants:
     made = {
         name: deployment.key("chat", "feedback", "read", "train", "admin", tenant=tenant)
         for name, tenant in {"a": "acme", "b": "beta", "ops": ""}.items()
@@ -47,8 +45,7 @@ def tenants(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tenants]:
         deployment=deployment, replica=replica, tokens={name: key[0] for name, key in made.items()}, objects={}
     )
     it.objects.update(_objects(it))
-    yield it
-    deployment.stop()
+    return it
 
 
 def _objects(it: Tenants) -> dict[str, str]:

@@ -44,15 +44,6 @@ class FakeStack:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[RedisProcess]:
-    """A Redis that the test may kill."""
-    process = RedisProcess(tmp_path / "redis")
-    process.start()
-    yield process
-    process.stop()
-
-
-@pytest.fixture
 def idle_stack(tmp_path: Path, store: RedisProcess) -> Iterator[FakeStack]:
     """Nothing started, nothing in the registry."""
     base = fake.write_base(tmp_path / "base")
