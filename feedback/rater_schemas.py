@@ -1,7 +1,7 @@
 """What the admin listener takes and gives about raters and the trust in them."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,7 +12,7 @@ from core.records import Share as MeasuredShare
 from core.text import Text
 from feedback.rater_lookup import RaterHistory, RaterPage, RaterView
 from feedback.rater_review import MAX_REASON, Reviewed
-from feedback.schemas import Id
+from feedback.schemas import Id, as_time
 
 State = Literal["active", "quarantined"]
 
@@ -210,7 +210,9 @@ def _review(event: RaterEvent | None) -> ReviewObject | None:
     if event is None:
         return None
     assert event.action == "quarantine" or event.action == "restore", "see lua/rater_review.lua"
-    return ReviewObject(action=event.action, actor=event.actor, reason=event.reason, created_at=_time(event.created_at))
+    return ReviewObject(
+        action=event.action, actor=event.actor, reason=event.reason, created_at=as_time(event.created_at)
+    )
 
 
 def _report(it: RaterReport | None) -> ReportObject | None:
@@ -223,13 +225,13 @@ def _report(it: RaterReport | None) -> ReportObject | None:
         weight=it.weight,
         quarantined=it.quarantined,
         reason=it.reason,
-        as_of=_time(it.as_of),
+        as_of=as_time(it.as_of),
     )
 
 
 def _agreement(it: TrustReport) -> AgreementObject:
     return AgreementObject(
-        as_of=_time(it.as_of),
+        as_of=as_time(it.as_of),
         snapshot=it.snapshot,
         votes=it.votes,
         surveyed=it.surveyed,
@@ -251,7 +253,3 @@ def _share(it: MeasuredShare | None) -> ShareObject | None:
 
 def _habit(it: SharedHabit) -> HabitObject:
     return HabitObject(habit=it.habit, raters=it.raters, log10_e=it.log10_e)
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, tz=UTC)

@@ -293,8 +293,8 @@ def _fields(view: View, caller: Caller) -> dict[str, Any]:
         "target": target,
         "status": view.status,
         "trainable": said.train,
-        "created_at": _time(said.created_at),
-        "occurred_at": None if said.occurred_at is None else _time(said.occurred_at),
+        "created_at": as_time(said.created_at),
+        "occurred_at": None if said.occurred_at is None else as_time(said.occurred_at),
         "policy_versions": names,
         "reveal": dict(zip(SIDES, names, strict=False)) if names and said.target.type == "comparison" else None,
     }
@@ -304,7 +304,7 @@ _REVISED = ("revision", "value", "reasons", "comment", "metadata")
 
 
 def _revision(feedback: Feedback) -> Revision:
-    return Revision(**feedback.model_dump(include=set(_REVISED)), created_at=_time(feedback.created_at))
+    return Revision(**feedback.model_dump(include=set(_REVISED)), created_at=as_time(feedback.created_at))
 
 
 def feedback_list(page: Page, caller: Caller) -> FeedbackList:
@@ -316,8 +316,8 @@ def feedback_list(page: Page, caller: Caller) -> FeedbackList:
 def consent_object(rater: str, event: RaterEvent | None) -> ConsentObject:
     if event is None:
         return ConsentObject(rater=rater, train=None, created_at=None)
-    return ConsentObject(rater=rater, train=event.train, created_at=_time(event.created_at))
+    return ConsentObject(rater=rater, train=event.train, created_at=as_time(event.created_at))
 
 
-def _time(seconds: float) -> datetime:
+def as_time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, tz=UTC)

@@ -1,6 +1,6 @@
 """What the API of rater tasks takes and gives. What raters get has classes of its own, so that nothing slips in."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
@@ -10,7 +10,7 @@ from core.http import ErrorDetail
 from core.records import TaskKind, TaskState, Value
 from core.text import Text
 from feedback import tasks
-from feedback.schemas import AnyValue, Comment, Id, Reasons, TargetBody, Time
+from feedback.schemas import AnyValue, Comment, Id, Reasons, TargetBody, Time, as_time
 from feedback.task_lookup import Standing
 from feedback.task_store import Leased
 
@@ -214,7 +214,7 @@ def assigned_task(leased: Leased) -> AssignedTask:
         instructions=leased.task.instructions,
         messages=[TaskMessage(role=each.role, content=each.content) for each in leased.shown.messages],
         answers=[TaskSide(side=side, content=text) for side, text in leased.shown.answers],
-        expires_at=_time(leased.until),
+        expires_at=as_time(leased.until),
     )
 
 
@@ -224,14 +224,10 @@ def task_object(standing: Standing) -> TaskObject:
     return TaskObject(
         **task.model_dump(exclude={"schema_version", "target", "created", "deadline"}),
         target=target,
-        created_at=_time(task.created),
-        deadline=_time(task.deadline),
+        created_at=as_time(task.created),
+        deadline=as_time(task.deadline),
         state=standing.state,
         leased=standing.leased,
         answers=[TaskAnswer(rater=rater, feedback=vote) for rater, vote in standing.answers.items()],
         skips=[TaskSkip(rater=rater, reason=reason) for rater, reason in standing.skips.items()],
     )
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, tz=UTC)

@@ -9,7 +9,6 @@ said is put beside the record of the chat (core/shadow.py), where the worker's j
 import asyncio
 import logging
 import random
-import secrets
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,14 +58,12 @@ class Shadows:
         client: redis.asyncio.Redis,
         *,
         share: float,
-        rng: random.Random | None = None,
     ) -> None:
         self._engine = engine
         self._replica = replica
         self._admission = admission
         self._client = client
         self._share = share
-        self._rng = rng or secrets.SystemRandom()
         self._waiting: deque[_Asked] = deque(maxlen=_QUEUE)
         self._writing: asyncio.Task[bool] | None = None
         admission.on_crowded = self.give_way
@@ -75,7 +72,7 @@ class Shadows:
         """What is to be asked once more when the chat has ended well; None if it is not to be."""
         is_its_stage = record.assignment == "live" and record.release is not None and record.propensity == 1.0
         may_be = is_its_stage and record.train and bool(record.messages) and choices == 1
-        return fields if may_be and self._rng.random() < self._share else None
+        return fields if may_be and random.random() < self._share else None
 
     def offer(self, record: CompletionRecord, fields: Mapping[str, Any]) -> None:
         """A chat that was drawn, and that its user has the answer to. Never waits."""

@@ -41,9 +41,9 @@ async def _server(*parts: bytes, pause_s: float = 0.0) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def _ask(*parts: bytes, pause_s: float = 0.0, count: int = 3, at_once: int = 2) -> Streams:
+async def _ask(*parts: bytes, pause_s: float = 0.0, at_once: int = 2) -> Streams:
     async with _server(*parts, pause_s=pause_s) as port:
-        requests = [streams.chat("assistant", "w9", tokens=2) for _ in range(count)]
+        requests = [streams.chat("assistant", "w9", tokens=2) for _ in range(3)]
         return await streams.closed(port, requests, streams=at_once)
 
 

@@ -36,10 +36,10 @@ def run(redis_server: str):
     return on
 
 
-def compare(name: str, *, overlap: int = 1, number: int = 0, **more: object) -> Draft:
+def compare(name: str, *, overlap: int = 1, **more: object) -> Draft:
     """A task about the comparison `cmp_{name}`."""
     fields: dict[str, Any] = {
-        "id": f"task_{name}{number or ''}",
+        "id": f"task_{name}",
         "kind": "compare",
         "target": Target(type="comparison", id=f"cmp_{name}"),
         "overlap": overlap,

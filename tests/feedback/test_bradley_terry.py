@@ -11,15 +11,15 @@ from feedback.bradley_terry import RIDGE, Floats, Votes, components, fit, studen
 RATERS = 40
 
 
-def votes(*given: tuple[int, int, float], longer: float = 0.0) -> Votes:
-    """(first, second, won), each by a rater of its own."""
+def votes(*given: tuple[int, int, float]) -> Votes:
+    """(first, second, won), each by a rater of its own, of equally long answers."""
     first, second, won = zip(*given, strict=True)
     return Votes(
         first=np.array(first),
         second=np.array(second),
         won=np.array(won),
         weight=np.ones(len(won)),
-        longer=np.full(len(won), longer),
+        longer=np.zeros(len(won)),
         unit=np.arange(len(won)),
     )
 

@@ -90,9 +90,9 @@ def test_active_choice_does_not_bend_the_board() -> None:
 # --- longer answers ---------------------------------------------------------------------------------------------------
 
 
-def verbose(count: int = 4000) -> list[VersionVote]:
+def verbose() -> list[VersionVote]:
     """Version 1 says the same as version 0 in up to three times as many tokens, and raters like length a little."""
-    rng = np.random.default_rng(5)
+    rng, count = np.random.default_rng(5), 4000
     lengths = (
         rng.integers(20, 80, (count, 2))
         * np.array([1.0, 1.0])

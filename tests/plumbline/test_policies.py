@@ -14,10 +14,10 @@ from plumbline.policies import Difference
 from training import runs
 
 
-def manifest(name: str, *, rows: int, thumbs: int = 0) -> SnapshotManifest:
+def manifest(name: str, *, rows: int) -> SnapshotManifest:
     given = {"policy_rows": rows, "prompts": 0, "dropped": {"tie": 3}, "raters": 7, "live_version": 0}
     folds = {"optimize": rows - 1, "judge": 1}
-    record = {"id": name, "created": 1.0, "last_event": "9-0", "rows": rows, "rows_by_fold": folds, "thumbs": thumbs}
+    record = {"id": name, "created": 1.0, "last_event": "9-0", "rows": rows, "rows_by_fold": folds, "thumbs": 0}
     return SnapshotManifest.model_validate(record | given | {"base_sha256": "b", "tokenizer_sha256": "t"})
 
 

@@ -53,8 +53,8 @@ def trainer(redis_client: redis.Redis, config: Settings) -> TestClient:
     return client_of(config, "train")
 
 
-def queued(client: redis.Redis, snapshot: str = "s") -> str:
-    run = runs.planned(snapshot=snapshot, parent=0, recipe="{}", last_vote=1.0)
+def queued(client: redis.Redis) -> str:
+    run = runs.planned(snapshot="s", parent=0, recipe="{}", last_vote=1.0)
     assert runs.create(client, run, votes=5) == "created"
     return run.id
 
