@@ -1,4 +1,4 @@
-"""Mounts the feedback API on an application: `attach` adds its routes, `start` and `stop` frame its connections."""
+"""Mounts the feedback API on an application: `attach` adds its routes, `stop` closes its connections."""
 
 from dataclasses import dataclass
 
@@ -23,12 +23,9 @@ from feedback.lineage import Lineage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Feedback:
-    """The attached feedback API. It works without a `start`: connections are opened by the first vote."""
+    """The attached feedback API; connections are opened by the first vote, so Redis may come later."""
 
     client: redis.asyncio.Redis
-
-    async def start(self) -> None:
-        """Nothing to wait for: Redis may come later, and votes get 503 until it does."""
 
     async def stop(self) -> None:
         await self.client.aclose()

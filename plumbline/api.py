@@ -146,7 +146,6 @@ class Api:
             loop.add_signal_handler(number, stopped.set)
         async with self.keys_kept():
             async with self._listening(servers, [public_socket, admin_socket]):
-                await self.feedback.start()
                 starting = asyncio.create_task(self.serving.start())
                 stopping = asyncio.create_task(stopped.wait())
                 await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -5,7 +5,7 @@ All requests bring an API key. Schemathesis sends some again without it, or with
 
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -18,7 +18,7 @@ import feedback.app
 from core import api_keys, http, keys, registry, secret
 from core.access import SCOPES
 from core.key_table import Doorkeeper, KeyTable
-from core.redis import connect_async
+from core.redis import connect, connect_async
 from core.settings import Settings
 from plumbline import (
     figure_endpoints,
@@ -77,14 +77,26 @@ def described(listener: openapi.Listener) -> Any:
     return schema.exclude(path_regex="^/(page/|v1/(chat|comparisons|models|samples))")
 
 
-@pytest.fixture
-def urls(redis_server: str, redis_client: redis.Redis, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """Of the public and of the admin listener."""
-    config = Settings(feedback_window_s=3600, artifacts_url=str(tmp_path), redis_url=redis_server, broker_url="")
+@dataclass(frozen=True, kw_only=True)
+class Listeners:
+    """Both, over one Redis and one directory of artifacts, with a snapshot in it."""
+
+    public: str
+    admin: str
+    snapshot: str
+
+
+@pytest.fixture(scope="module")
+def listeners(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listeners]:
+    """Once for all operations, as building them takes longer than what most operations do. Nothing of them outlives a
+    test: all that they remember lies in Redis, which is emptied."""
+    artifacts = tmp_path_factory.mktemp("artifacts")
+    config = Settings(feedback_window_s=3600, artifacts_url=str(artifacts), redis_url=redis_server, broker_url="")
     public, admin = openapi.applications()
-    secret.check(redis_client, SECRET)
-    api_keys.create(redis_client, KEY)
-    table = KeyTable(connect_async(redis_server), SECRET, tmp_path / "api-keys.json")
+    client = connect(redis_server)
+    client.flushall()
+    api_keys.create(client, KEY)
+    table = KeyTable(connect_async(redis_server), SECRET, artifacts / "api-keys.json")
     asyncio.run(table.look())
     for app in (public, admin):
         http.install(app, max_body_bytes=config.max_body_bytes)
@@ -92,31 +104,33 @@ def urls(redis_server: str, redis_client: redis.Redis, tmp_path: Path) -> Iterat
     # Attached apart: each server has an event loop of its own here, and a client of Redis belongs to one.
     feedback.app.attach(public, redis_server, config)
     feedback.app.attach(FastAPI(), redis_server, config, admin=admin)
-    admin.include_router(policy_endpoints.routes(redis_client, config))
-    admin.include_router(run_endpoints.routes(redis_client, config))
-    admin.include_router(run_log_endpoints.routes(redis_client, tmp_path))
-    admin.include_router(figure_endpoints.routes(redis_client, tmp_path))
-    admin.include_router(key_endpoints.routes(redis_client, SECRET))
+    admin.include_router(policy_endpoints.routes(client, config))
+    admin.include_router(run_endpoints.routes(client, config))
+    admin.include_router(run_log_endpoints.routes(client, artifacts))
+    admin.include_router(figure_endpoints.routes(client, artifacts))
+    admin.include_router(key_endpoints.routes(client, SECRET))
+    snapshot = freeze(artifacts).manifest.id
     with listening(public) as public_url, listening(admin) as admin_url:
-        yield public_url, admin_url
+        yield Listeners(public=public_url, admin=admin_url, snapshot=snapshot)
 
 
 @pytest.fixture
 def planted(
-    urls: tuple[str, str],
+    listeners: Listeners,
+    redis_client: redis.Redis,
     put_completion: Callable[..., object],
     put_comparison: Callable[..., str],
-    redis_client: redis.Redis,
-    tmp_path: Path,
 ) -> dict[str, object]:
-    """A completion, a comparison, a vote on each, a task, a snapshot, a cancelled run, and a registry: version 1 was
-    live before version 2, version 3 is on its way and version 4 waits. Values for the parameters of paths."""
-    public, admin = urls
+    """A completion, a comparison, a vote on each, a task, a cancelled run, and a registry: version 1 was live before
+    version 2, version 3 is on its way and version 4 waits. Values for the parameters of paths."""
+    secret.check(redis_client, SECRET)
+    api_keys.create(redis_client, KEY)
     put_completion("chatcmpl-1")
     put_comparison("1")
-    vote = httpx.post(f"{public}/v1/feedback", json=THUMB | {"rater": {"id": "ann"}}, headers=BEARER).json()["id"]
-    httpx.post(f"{public}/v1/feedback", json=PREFERENCE | {"rater": {"id": "ann"}}, headers=BEARER).raise_for_status()
-    [task] = httpx.post(f"{admin}/v1/tasks", json={"items": [TASK]}, headers=BEARER).json()["results"]
+    feedback_url, tasks_url = f"{listeners.public}/v1/feedback", f"{listeners.admin}/v1/tasks"
+    vote = httpx.post(feedback_url, json=THUMB | {"rater": {"id": "ann"}}, headers=BEARER).json()["id"]
+    httpx.post(feedback_url, json=PREFERENCE | {"rater": {"id": "ann"}}, headers=BEARER).raise_for_status()
+    [task] = httpx.post(tasks_url, json={"items": [TASK]}, headers=BEARER).json()["results"]
     policies.initialise(redis_client, "sha-0")
     for live in ("sha-1", "sha-2"):
         policies.promote(redis_client, live)
@@ -126,7 +140,7 @@ def planted(
     run = runs.planned(snapshot="s", parent=2, recipe="{}", last_vote=1.0)
     runs.create(redis_client, run, votes=1)
     runs.cancel(redis_client, run.id, actor="test", reason="test")
-    known = {"feedback_id": vote, "task_id": task["id"], "snapshot": freeze(tmp_path).manifest.id}
+    known = {"feedback_id": vote, "task_id": task["id"], "snapshot": listeners.snapshot}
     return known | {"version": 4, "release": "rel_3", "run": run.id, "before": 97}
 
 
@@ -160,13 +174,13 @@ def meet(case: Any, url: str, planted: dict[str, object]) -> None:
 
 @described("public").parametrize()
 @SEVERAL
-def test_raters_and_applications(case: Any, urls: tuple[str, str], planted: dict[str, object]) -> None:
+def test_raters_and_applications(case: Any, listeners: Listeners, planted: dict[str, object]) -> None:
     """No 5xx, no status, content type or body that the document does not name, whether the request is valid or not."""
-    meet(case, urls[0], planted)
+    meet(case, listeners.public, planted)
 
 
 @described("admin").parametrize()
 @SEVERAL
-def test_operators(case: Any, urls: tuple[str, str], planted: dict[str, object]) -> None:
+def test_operators(case: Any, listeners: Listeners, planted: dict[str, object]) -> None:
     """The same on the admin listener."""
-    meet(case, urls[1], planted)
+    meet(case, listeners.admin, planted)
