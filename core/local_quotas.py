@@ -33,8 +33,8 @@ class Room:
 class _Bucket:
     level: float
     at: float
-    limit: int
     """When it was last drawn from."""
+    limit: int
 
     def at_time(self, limit: int, now: float) -> float:
         return min(limit, self.level + (now - self.at) * limit / 60)
