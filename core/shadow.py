@@ -7,7 +7,6 @@ decided by them.
 """
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import cast
 import redis
 import redis.asyncio
 
-from core import keys
+from core import keys, wilson
 from core.records import CompletionRecord, Record
 from core.redis import script
 
@@ -27,7 +26,6 @@ LONGEST_S = 3600.0
 MOST_WAITING = 400
 KEPT_S = 90 * 24 * 3600
 _WAITING_S = 24 * 3600
-_Z = 1.959964
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -167,16 +165,6 @@ def load(client: redis.Redis, release_id: str) -> Shadow:
     total = counts["wins"] + counts["ties"] + counts["losses"]
     sums = ("candidate_reward", "incumbent_reward", "candidate_tokens", "incumbent_tokens")
     means = {name: float(held[name]) / total for name in sums if total}
-    low, high = interval(counts["wins"] + counts["ties"] / 2, total)
+    low, high = wilson.interval(counts["wins"] + counts["ties"] / 2, total)
     said = {"judge": held.get("judge", ""), "error": held.get("error", ""), "waiting": waiting}
     return Shadow.model_validate({"release": release_id, "low": low, "high": high} | counts | means | said)
-
-
-def interval(wins: float, total: int) -> tuple[float, float]:
-    """Wilson's, 95 %: `interval(0, 0) == (0.0, 1.0)`."""
-    if total == 0:
-        return 0.0, 1.0
-    share, z2 = wins / total, _Z**2
-    centre = share + z2 / (2 * total)
-    spread = _Z * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    return max(0.0, (centre - spread) / (1 + z2 / total)), min(1.0, (centre + spread) / (1 + z2 / total))

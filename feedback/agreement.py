@@ -13,13 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-_Z = 1.959963984540054
-"""97.5 % quantile of the normal distribution: two-sided 95 %."""
+from core import wilson
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """A share of votes with its 95 % interval (Wilson 1927): `Share(mean=0.52, low=0.47, high=0.57, votes=400)`."""
+    """A share of votes with its 95 % interval: `Share(mean=0.52, low=0.47, high=0.57, votes=400)`."""
 
     mean: float
     low: float
@@ -31,10 +30,8 @@ def share(hits: int, votes: int) -> Share | None:
     """None without a vote."""
     if votes == 0:
         return None
-    mean = hits / votes
-    centre = (mean + _Z**2 / (2 * votes)) / (1 + _Z**2 / votes)
-    spread = _Z * math.sqrt(mean * (1 - mean) / votes + _Z**2 / (4 * votes**2)) / (1 + _Z**2 / votes)
-    return Share(mean=mean, low=max(0.0, centre - spread), high=min(1.0, centre + spread), votes=votes)
+    low, high = wilson.interval(hits, votes)
+    return Share(mean=hits / votes, low=low, high=high, votes=votes)
 
 
 def krippendorff_alpha(

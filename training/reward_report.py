@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core import wilson
 from core.errors import UsageError
 from core.records import Fold
 from training import calibration, reward_losses
@@ -22,7 +23,7 @@ from training.reward_card import Member as MemberCard
 from training.reward_heads import Points
 from training.reward_model import RewardModel, load_reward_model
 from training.reward_rows import Ranking, Rating, Row, Vote, comparisons, texts_of, usable
-from training.statistics import wilson_low
+from training.statistics import Z_95
 
 ENOUGH = 20
 """Fewer votes than this say nothing about calibration or about how far raters agree."""
@@ -125,7 +126,7 @@ def overall(found: Sequence[float | None]) -> Accuracy | None:
     known = [outcome for outcome in found if outcome is not None]
     if not known:
         return None
-    return Accuracy(accuracy=sum(known) / len(known), low=wilson_low(sum(known), len(known)), votes=len(known))
+    return Accuracy(accuracy=sum(known) / len(known), low=wilson.low(sum(known), len(known), z=Z_95), votes=len(known))
 
 
 def noise_ceiling(rows: Iterable[Row]) -> NoiseCeiling | None:

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from statistics import NormalDist
 from typing import Literal
 
+from core import wilson
 from core.records import Check, PolicyVersion, Record, Verdict
 from training.recipe import GateBounds
-from training.statistics import wilson_high, wilson_low
 
 ALPHA = 0.05
 """Probability at most that a candidate is blocked by the three rules although judge and people gain as they should."""
@@ -109,7 +109,7 @@ def share(successes: float, trials: int) -> Bounded | None:
     """Of votes; ties are half. None without any."""
     if trials == 0:
         return None
-    low, high = wilson_low(successes, trials, z=Z), wilson_high(successes, trials, z=Z)
+    low, high = wilson.low(successes, trials, z=Z), wilson.high(successes, trials, z=Z)
     return Bounded(value=successes / trials, low=low, high=high, count=trials)
 
 

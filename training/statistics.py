@@ -24,22 +24,6 @@ class WinRate:
     high: float
 
 
-def wilson_low(successes: float, trials: int, *, z: float = Z_95) -> float:
-    """One-sided lower bound of a share (Wilson 1927), by default of 95 %: holds for few trials and shares near 0 and 1
-    too."""
-    if trials == 0:
-        return 0.0
-    share, z2 = successes / trials, z**2
-    centre = share + z2 / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
-    return max(0.0, (centre - spread) / (1 + z2 / trials))
-
-
-def wilson_high(successes: float, trials: int, *, z: float = Z_95) -> float:
-    """The upper bound likewise."""
-    return 1.0 - wilson_low(trials - successes, trials, z=z)
-
-
 def prompt_wins(candidate: NDArray[np.float64], live: NDArray[np.float64]) -> NDArray[np.float64]:
     """How often the candidate beats live on each prompt, over all pairs of their completions, ties half.
 

@@ -129,12 +129,3 @@ def test_a_release_without_a_shadow_has_an_empty_one(redis_client):
     assert (found.win_rate, found.low, found.high, found.candidate_reward) == (None, 0.0, 1.0, None)
     shadow.fail(redis_client, "rel_1", "no judge")
     assert shadow.load(redis_client, "rel_1").error == "no judge"
-
-
-@pytest.mark.parametrize(
-    ("wins", "total", "low", "high"),
-    [(0, 0, 0.0, 1.0), (0, 10, 0.0, 0.27753), (5, 10, 0.23659, 0.76341), (10, 10, 0.72247, 1.0)],
-)
-def test_wilson_interval(wins, total, low, high):
-    """Wilson (1927), by hand: (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n), z² = 3.8415."""
-    assert shadow.interval(wins, total) == pytest.approx((low, high), abs=1e-4)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from core import wilson
 from core.records import Verdict
 from training.gate import Evaluation, Kl, Quality, decide
 from training.recipe import GateBounds
-from training.statistics import prompt_wins, wilson_low, win_rate
+from training.statistics import Z_95, prompt_wins, win_rate
 
 GOOD = {
     "live_version": 1,
@@ -122,4 +123,5 @@ def test_a_better_policy_mostly_passes() -> None:
 
 def test_a_judge_no_better_than_a_coin_is_found_out() -> None:
     """52 of 100 held-out votes predicted is no evidence; 70 of 100 is."""
-    assert wilson_low(52, 100) < GateBounds().judge_accuracy_low < wilson_low(70, 100)
+    low = GateBounds().judge_accuracy_low
+    assert wilson.low(52, 100, z=Z_95) < low < wilson.low(70, 100, z=Z_95)

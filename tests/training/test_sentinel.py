@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from core import wilson
 from core.records import GateReport, PolicyState, PolicyVersion, Verdict
 from tests.training.test_gate import GOOD
 from training import sentinel
 from training.gate import Evaluation, decide
 from training.recipe import GateBounds
 from training.sentinel import LEVEL, Agreement, Bounded, Signals, Step
-from training.statistics import prompt_wins, wilson_high, wilson_low, win_rate
+from training.statistics import Z_95, prompt_wins, win_rate
 
 BOUNDS = GateBounds()
 CLIMBS, FLAT, FALLS, UNSURE = (
@@ -96,11 +97,10 @@ def test_a_fall_of_ten_points_is_seen() -> None:
     assert found >= 95
 
 
-def test_upper_bound_mirrors_the_lower_one() -> None:
-    """What may be the share of wins at most is one less the least share of losses; a level of its own is wider."""
-    assert wilson_high(70, 100) == pytest.approx(1 - wilson_low(30, 100))
+def test_a_share_has_a_wider_interval_than_the_gates() -> None:
+    """Its level is its own; of nothing there is no share."""
     told = sentinel.share(70, 100)
-    assert told is not None and told.low < wilson_low(70, 100) and told.high > wilson_high(70, 100)
+    assert told is not None and told.low < wilson.low(70, 100, z=Z_95) and told.high > wilson.high(70, 100, z=Z_95)
     assert sentinel.share(0, 0) is None
 
 

@@ -9,18 +9,6 @@ from training import statistics
 from training.recipe import EvaluateRecipe, load_recipe
 
 
-def test_wilson_by_hand() -> None:
-    """70 of 100 at z = 1.645: (0.7 + z²/200 − z·√(0.21/100 + z²/40000)) / (1 + z²/100) = 0.6202."""
-    assert statistics.wilson_low(70, 100) == pytest.approx(0.6202, abs=1e-4)
-
-
-def test_wilson_at_the_edges() -> None:
-    """Nothing seen proves nothing; nothing won proves nothing; all of 10 won still leaves 0.787."""
-    assert statistics.wilson_low(0, 0) == 0.0
-    assert statistics.wilson_low(0, 10) == pytest.approx(0.0, abs=1e-12)
-    assert statistics.wilson_low(10, 10) == pytest.approx(10 / (10 + statistics.Z_95**2))
-
-
 def test_prompt_wins_count_all_pairs_ties_half() -> None:
     """Scores (1, 3) against (2, 3): 1 loses twice, 3 beats 2 and ties 3, so 1.5 of 4."""
     wins = statistics.prompt_wins(np.array([[1.0, 3.0]]), np.array([[2.0, 3.0]]))
