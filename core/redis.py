@@ -6,7 +6,7 @@ retries silently after a time-out, so each script gives the same answer to its o
 
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import redis
 import redis.asyncio
@@ -51,3 +51,9 @@ def lua(*paths: Path) -> str:
 def script(client: Any, *paths: Path) -> Any:
     """`script(client, path)(keys=[...], args=[...])` runs the Lua file: EVALSHA, loaded again if Redis forgot it."""
     return client.register_script(lua(*paths))
+
+
+def clock(client: redis.Redis) -> float:
+    """Unix seconds on Redis's clock, which all processes share."""
+    seconds, microseconds = cast(tuple[int, int], client.time())
+    return seconds + microseconds / 1e6

@@ -10,7 +10,6 @@ an error that names it. feedback/archiving.py writes; this reads, a row group at
 import contextlib
 import functools
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from core.errors import UsageError
+from core.files import fsync, sha256_of
 from core.records import Record
 from feedback.events import after as lies_after
 from feedback.events import position as numbers
@@ -244,20 +244,6 @@ class Archive:
 def key_of(identifier: str) -> int:
     """64 bits of a hash of an id: what records are found by."""
     return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big", signed=True)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def fsync(path: Path) -> None:
-    """Of a file or a directory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_manifest(directory: Path, partitions: Sequence[Partition]) -> None:

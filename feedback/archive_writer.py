@@ -15,6 +15,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import redis
 
 from core.errors import UsageError
+from core.files import fsync, sha256_of
 from core.records import Feedback, RaterEvent
 from feedback import archive as files
 from feedback import log
@@ -76,14 +77,14 @@ class PartitionWriter:
         done: dict[Table, ArchivedFile] = {}
         for table, writer in self._tables.items():
             writer.close()
-            files.fsync(writer.path)
+            fsync(writer.path)
             writer.check()
-            sha256 = files.sha256_of(writer.path)
+            sha256 = sha256_of(writer.path)
             name = f"{table}-{self._first}-{self._last}-{sha256[:12]}.parquet"
             done[table] = ArchivedFile(name=name, sha256=sha256, rows=writer.rows)
         for table, file in done.items():
             self._tables[table].path.rename(self._archive.directory / file.name)
-        files.fsync(self._archive.directory)
+        fsync(self._archive.directory)
         return Partition(first=self._first, last=self._last, files=done, missing=self._missing)
 
 

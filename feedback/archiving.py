@@ -22,7 +22,7 @@ import redis
 from core import keys
 from core.errors import UsageError
 from core.records import Feedback
-from core.redis import script
+from core.redis import clock, script
 from feedback import archive as files
 from feedback import log
 from feedback.archive import MANIFEST, Archive, Entry, Partition
@@ -95,8 +95,7 @@ def _is_younger(client: redis.Redis, entry: Entry, seconds: float) -> bool:
 
 def _milliseconds_ago(client: redis.Redis, seconds: float) -> float:
     """A moment on Redis's clock, as positions of the log count it."""
-    now, microseconds = client.time()
-    return (now - seconds) * 1000 + microseconds / 1000
+    return (clock(client) - seconds) * 1000
 
 
 # --- copying ------------------------------------------------------------------------------------------------------

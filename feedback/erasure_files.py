@@ -11,6 +11,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from core.files import fsync, sha256_of
 from core.records import SnapshotManifest
 from feedback import archive as files
 from feedback import outcomes, snapshot
@@ -70,11 +71,11 @@ def _without(archive: Archive, partition: Partition, table: Table, traces: Trace
                 rows += len(kept)
                 if len(kept):
                     writer.write_table(kept, row_group_size=len(kept))
-    files.fsync(path)
-    sha256 = files.sha256_of(path)
+    fsync(path)
+    sha256 = sha256_of(path)
     name = f"{table}-{partition.first}-{partition.last}-{sha256[:12]}.parquet"
     path.rename(archive.directory / name)
-    files.fsync(archive.directory)
+    fsync(archive.directory)
     return ArchivedFile(name=name, sha256=sha256, rows=rows)
 
 
@@ -104,7 +105,7 @@ def erase_snapshot(artifacts: Path, name: str, *, at: float) -> None:
             path.write_text(manifest.model_copy(update={"erased": at}).to_json() + "\n")
     for table in TABLES.values():
         (directory / f"{table}.parquet").unlink(missing_ok=True)
-    files.fsync(directory)
+    fsync(directory)
     for path in (artifacts / "trust").glob(f"*{name}*"):  # feedback ids and numbers, and a log
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -167,6 +168,6 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A file to write to, which takes the place of `path` in one step."""
     temporary = path.with_name(f".{path.name}")
     yield temporary
-    files.fsync(temporary)
+    fsync(temporary)
     temporary.rename(path)
-    files.fsync(path.parent)
+    fsync(path.parent)

@@ -12,7 +12,6 @@ This is the only module of `feedback` that `training` imports, so all of feedbac
 
 import hashlib
 import itertools
-import os
 import secrets
 import shutil
 import types
@@ -30,6 +29,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from core.errors import UsageError
+from core.files import fsync
 from core.records import SnapshotManifest
 from feedback import outcomes
 from feedback.encoding import Encoded, decoded, digests, encode, schema_of
@@ -231,7 +231,7 @@ class Writer:
     def _publish(self, manifest: SnapshotManifest) -> Snapshot:
         final = self._parent / manifest.id
         for name in (*map(_file, TABLES), outcomes.FILE, MANIFEST, "."):
-            _fsync(self._directory / name)
+            fsync(self._directory / name)
         if final.exists() or not _renamed(self._directory, final):
             return read(final)
         return Snapshot(directory=final, manifest=manifest)
@@ -364,13 +364,5 @@ def _renamed(temporary: Path, final: Path) -> bool:
         if not final.exists():
             raise
         return False
-    _fsync(final.parent)
+    fsync(final.parent)
     return True
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

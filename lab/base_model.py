@@ -7,7 +7,6 @@ load it like any other. torch and transformers are imported only when a build st
 import argparse
 import errno
 import hashlib
-import os
 import random
 import shutil
 import sys
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from core.files import fsync
 from lab.base_config import BaseModelConfig, load_config
 from lab.corpus import document
 
@@ -110,26 +110,18 @@ def _publish(trained: "Pretrained", record: BaseRecord, out_dir: Path) -> None:
         (partial / RECORD_NAME).write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         for path in partial.iterdir():
             path.chmod(0o644)  # temporary files are private
-            _fsync(path)
+            fsync(path)
         partial.chmod(0o755)
-        _fsync(partial)
+        fsync(partial)
         try:
             partial.rename(out_dir)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             # Another process finished the same build first; the weights are the same.
-        _fsync(out_dir.parent)
+        fsync(out_dir.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def main() -> int:

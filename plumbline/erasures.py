@@ -9,6 +9,7 @@ import redis
 
 from core.errors import UsageError
 from core.records import RunState
+from core.redis import clock
 from core.settings import Settings
 from feedback import deletion, erasure
 from feedback.archive import Archive
@@ -48,13 +49,13 @@ def forget_runs(client: redis.Redis, config: Settings, snapshots: Collection[str
     Raises:
         UsageError: a trainer is being stopped.
     """
-    seconds, microseconds = client.time()
+    now = clock(client)
     found = [run for run in runs.all_runs(client) if run.snapshot in snapshots]
     for run in found:
         if run.state in runs.ACTIVE:
             runs.cancel(client, run.id, actor="scheduler", reason="somebody in its snapshot was erased")
             raise UsageError(f"run {run.id[:8]} is being stopped")
-        if run.state is RunState.CANCELLED and run.updated + STOPPING_S > seconds + microseconds / 1e6:
+        if run.state is RunState.CANCELLED and run.updated + STOPPING_S > now:
             raise UsageError(f"run {run.id[:8]} is being stopped")
     for run in found:
         directory = config.artifacts / "runs" / run.id

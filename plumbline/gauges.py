@@ -19,6 +19,7 @@ from prometheus_client import Gauge
 from core import evidence, exposures, keys, metrics, registry, releases, shadow
 from core.errors import UsageError
 from core.records import PolicyState, PolicyVersion, Run, RunState, Share, SnapshotManifest, TrustReport, Verdict
+from core.redis import clock
 from core.releases import Ending
 from core.shadow import Shadow
 from feedback import log as feedback_log
@@ -68,7 +69,7 @@ def _show_feedback(client: redis.Redis, archive: Archive) -> None:
     metrics.LOG_ENTRIES.set(cast(int, client.xlen(keys.FEEDBACK)))
     metrics.ARCHIVE_ENTRIES.set(sum(partition.files["events"].rows for partition in manifest.partitions))
     waiting = feedback_log.stream(client, after=manifest.last, count=1)
-    age = _redis_now(client) - position(waiting[0].position)[0] / 1000 if waiting else 0
+    age = clock(client) - position(waiting[0].position)[0] / 1000 if waiting else 0
     metrics.ARCHIVE_LAG.set(max(0.0, age))
 
 
@@ -106,7 +107,7 @@ def _number(value: float | None) -> float:
 
 
 def _show_runs(client: redis.Redis, artifacts: Path) -> None:
-    found, now = runs.all_runs(client), _redis_now(client)
+    found, now = runs.all_runs(client), clock(client)
     _count(metrics.RUNS, RunState, [run.state for run in found])
     queued = [run for run in found if run.state is RunState.QUEUED]
     running = next((run for run in found if run.state is RunState.RUNNING), None)
@@ -190,8 +191,3 @@ def _count(gauge: Gauge, names: Sequence[str] | type[RunState | PolicyState | Ve
     counts = Counter(found)
     for name in names:
         gauge.labels(name).set(counts[name])
-
-
-def _redis_now(client: redis.Redis) -> float:
-    seconds, microseconds = cast(tuple[int, int], client.time())
-    return seconds + microseconds / 1e6

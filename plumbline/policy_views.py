@@ -1,6 +1,5 @@
 """What the command line shows of policies' origins, their differences, releases and the audit trail."""
 
-import time
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from core.records import policy_name
 from core.releases import SHADOW, STAGES, Release
 from core.shadow import Shadow
 from feedback.head_to_head import HeadToHead
+from plumbline.local_time import local_time
 from plumbline.policies import Change, Difference, Step, Votes
 from serving.release import preferred, votes
 
@@ -64,7 +64,7 @@ def print_releases(found: Sequence[Release]) -> None:
     table.columns[-1].overflow = "ellipsis"
     for each in found:
         stage = f"{STAGES[each.stage]:.0%}" if each.stage != SHADOW else "unseen"
-        row = [each.id, f"v{each.version}", f"v{each.against}", each.state, stage, _clock(each.opened)]
+        row = [each.id, f"v{each.version}", f"v{each.against}", each.state, stage, local_time(each.opened)]
         table.add_row(*row, each.reason)
     _console.print(table if found else "No candidate has passed its gate yet.")
 
@@ -73,7 +73,7 @@ def print_release(release: Release, evidence: Evidence | None, shadow: Shadow) -
     """With what the judge said of answers that nobody saw, if there were any, and people, if anybody looked yet."""
     for name, value in release.model_dump(exclude={"schema_version"}).items():
         is_time = name in ("opened", "staged", "ended") and value is not None
-        _console.print(f"{name:12} {_clock(value) if is_time else value}")
+        _console.print(f"{name:12} {local_time(value) if is_time else value}")
     if shadow.compared or shadow.waiting or shadow.error:
         _console.print(f"{'unseen':12} {unseen(shadow)}")
     if evidence is not None:
@@ -96,7 +96,7 @@ def opened(release: Release | None) -> str:
     """E.g. `rel_7: assistant@v7 answers 10 % since 2026-11-21 13:20:07 (guardrails are quiet after 20 answers)`."""
     if release is None:
         return "none is open"
-    since = _clock(release.staged)
+    since = local_time(release.staged)
     if release.share == 0:
         return f"{release.id}: {policy_name(release.version)} answers unseen since {since} ({release.reason})"
     share = f"{release.share:.0%}".replace("%", " %")
@@ -113,14 +113,14 @@ def _version(step: Step) -> str:
     text = f"[bold]{policy_name(step.version)}[/] {step.state}"
     if step.run:
         text += f", {step.method}, run {step.run[:12]}"
-    return text + (f", [red]learned from what was erased at {_clock(step.tainted)}[/]" if step.tainted else "")
+    return text + (f", [red]learned from what was erased at {local_time(step.tainted)}[/]" if step.tainted else "")
 
 
 def _add_votes(branch: Tree, votes: Votes) -> None:
     rows = ", ".join(f"{count} {name}" for name, count in votes.rows.items() if "." not in name)
     snapshot = branch.add(f"snapshot {votes.snapshot[:12]}: {rows or 'no rows'}")
     if votes.erased is not None:
-        snapshot.add(f"its rows were erased at {_clock(votes.erased)}")
+        snapshot.add(f"its rows were erased at {local_time(votes.erased)}")
     folds = ", ".join(f"{count} {name.partition('.')[2]}" for name, count in votes.rows.items() if "." in name)
     if folds:
         snapshot.add(f"pairs by fold: {folds}")
@@ -141,7 +141,3 @@ def _minus(change: Change) -> str:
     except ValueError:
         return ""
     return f"{difference:+.4g}" if difference else ""
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -1,7 +1,5 @@
 """What the command line shows of raters."""
 
-import time
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -9,6 +7,7 @@ from rich.table import Table
 from core.records import RaterEvent, RaterReport
 from feedback.rater_lookup import RaterHistory, RaterPage, RaterView
 from feedback.rater_review import Reviewed
+from plumbline.local_time import local_time
 
 _console = Console(highlight=False)
 _wide = Console(highlight=False, width=1000)
@@ -36,7 +35,7 @@ def _judged(report: RaterReport | None) -> list[str]:
 
 
 def _decision(event: RaterEvent | None) -> list[str]:
-    return ["", "", ""] if event is None else [_clock(event.created_at), _plain(event.actor), _plain(event.reason)]
+    return ["", "", ""] if event is None else [local_time(event.created_at), _plain(event.actor), _plain(event.reason)]
 
 
 def print_rater(found: RaterHistory) -> None:
@@ -48,12 +47,12 @@ def print_rater(found: RaterHistory) -> None:
     if report is None:
         _line("judged", "not yet: by the round after their next vote")
     else:
-        _line("judged", f"{_clock(report.as_of)}: {report.judged} of {report.votes} votes")
+        _line("judged", f"{local_time(report.as_of)}: {report.judged} of {report.votes} votes")
         _line("reliability", f"{_reliability(report)} (1 like others, 0 a coin, below 0 the opposite)")
         _line("weight", f"{report.weight:.2f} of their training rows")
         _line("found", _plain(report.reason) or "nothing against them")
     for event in found.reviews:
-        _line(event.action, f"{_clock(event.created_at)} by {_plain(event.actor)}: {_plain(event.reason)}")
+        _line(event.action, f"{local_time(event.created_at)} by {_plain(event.actor)}: {_plain(event.reason)}")
 
 
 def decided(rater: str, it: Reviewed) -> str:
@@ -64,7 +63,7 @@ def decided(rater: str, it: Reviewed) -> str:
         text = f"{rater} is not in quarantine: their votes count from the next snapshot on."
     if it.new:
         return text
-    return text + (f" So it was since {_clock(it.event.created_at)}, by {it.event.actor}." if it.event else "")
+    return text + (f" So it was since {local_time(it.event.created_at)}, by {it.event.actor}." if it.event else "")
 
 
 def _line(name: str, text: str) -> None:
@@ -77,10 +76,6 @@ def _state(view: RaterView) -> str:
 
 def _reliability(report: RaterReport) -> str:
     return f"{report.reliability:.2f} [{report.reliability_low:.2f}, {report.reliability_high:.2f}]"
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _plain(text: str) -> str:

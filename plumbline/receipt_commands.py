@@ -7,6 +7,7 @@ import typer
 
 from core.errors import UsageError
 from plumbline.asking import ask
+from plumbline.local_time import local_time
 
 if TYPE_CHECKING:
     from feedback.receipts import KeyRing
@@ -53,14 +54,10 @@ def _print(ring: "KeyRing") -> None:
     successors = [None, *ring.keys]
     for key, successor in zip(ring.keys, successors, strict=False):
         until = None if successor is None else successor.created + MAX_LIFE_S
-        typer.echo(f"{key.id}  since {_clock(key.created)}  {_standing(until)}")
+        typer.echo(f"{key.id}  since {local_time(key.created)}  {_standing(until)}")
 
 
 def _standing(until: float | None) -> str:
     if until is None:
         return "signs"
-    return f"verifies until {_clock(until)}" if until > time.time() else "has no receipts left"
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return f"verifies until {local_time(until)}" if until > time.time() else "has no receipts left"

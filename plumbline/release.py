@@ -25,7 +25,7 @@ from core import exposures, keys, registry, releases, shadow
 from core.errors import PlumblineError
 from core.evidence import Evidence, Voter
 from core.records import Comparison, Feedback, RaterEvent
-from core.redis import connect
+from core.redis import clock, connect
 from core.releases import Release
 from core.settings import Settings
 from feedback import log as feedback_log
@@ -73,13 +73,13 @@ def look(client: redis.Redis, config: Settings, *, owner: str) -> Step | None:
     if release is None:
         return None
     if release.share == 0:  # nobody sees it: there is nothing that people could have said
-        step = after_shadow(release, shadow.load(client, release.id), now=_now(client))
+        step = after_shadow(release, shadow.load(client, release.id), now=clock(client))
         return _taken(client, release, step)
     evidence = follow(client, release, Archive(config.artifacts), owner=owner)
     if evidence is None:
         return None
     arms = exposures.read(client, release.id, share=release.share)
-    step = next_step(release, evidence, arms, now=_now(client), max_days=config.release_days)
+    step = next_step(release, evidence, arms, now=clock(client), max_days=config.release_days)
     step = release_sentinel.heard(client, release, rules.tally(evidence), step)
     return _taken(client, release, step)
 
@@ -197,8 +197,3 @@ def _is_aside(client: redis.Redis, rater: str | None, where: str) -> bool:
     reviews = {name.removeprefix("review:"): event for name, event in fields.items() if name.startswith("review:")}
     before = [place for place in reviews if not after(place, where)]
     return bool(before) and json.loads(reviews[max(before, key=position)])["action"] == "quarantine"
-
-
-def _now(client: redis.Redis) -> float:
-    seconds, microseconds = cast(tuple[int, int], client.time())
-    return seconds + microseconds / 1e6

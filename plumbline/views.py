@@ -11,6 +11,7 @@ from rich.table import Table
 from core import audit, keys, registry, releases
 from core.records import AuditEvent, GateReport, PolicyVersion, Run, RunState, TrustReport
 from plumbline import policy_views, sentinel_view
+from plumbline.local_time import local_time
 from training import runs
 
 _console = Console(highlight=False)
@@ -67,7 +68,7 @@ def trusted(report: TrustReport | None, *, quarantined: int) -> str:
     if report.longer is not None:
         expected = "" if report.longer_expected is None else f" ({report.longer_expected:.0%} expected)"
         figures.append(f"longer answer {report.longer.value:.0%}{expected}")
-    parts = [f"{report.raters} raters judged, {aside}", ", ".join(figures), _clock(report.as_of)]
+    parts = [f"{report.raters} raters judged, {aside}", ", ".join(figures), local_time(report.as_of)]
     return "; ".join(part for part in parts if part).replace("%", " %")
 
 
@@ -81,7 +82,7 @@ def print_policies(client: redis.Redis) -> None:
             policy.method,
             str(policy.gate.verdict) if policy.gate else "",
             policy.adapter_sha256[:12],
-            _clock(policy.created),
+            local_time(policy.created),
         )
     _console.print(table)
 
@@ -89,9 +90,9 @@ def print_policies(client: redis.Redis) -> None:
 def print_policy(client: redis.Redis, version: int) -> None:
     policy: PolicyVersion = registry.policy(client, version)
     for name, value in policy.model_dump(exclude={"gate", "schema_version"}).items():
-        _console.print(f"{name:15} {_clock(value) if name == 'created' else value}")
+        _console.print(f"{name:15} {local_time(value) if name == 'created' else value}")
     if (since := registry.tainted(client).get(version)) is not None:
-        _console.print(f"{'tainted':15} trained on data that was erased at {_clock(since)}, or by descent")
+        _console.print(f"{'tainted':15} trained on data that was erased at {local_time(since)}, or by descent")
     if policy.gate:
         print_gate(policy.gate)
     if (watched := sentinel_view.table(registry.policies(client), version)) is not None:
@@ -110,7 +111,7 @@ def print_history(client: redis.Redis) -> None:
     """Each entry whole, whatever the width: that is what it is for."""
     for event in audit.history(client):
         who = f"{event.action} {_about(event)}, by {event.actor}: {event.reason}"
-        _console.print(f"{event.generation:4}  {_clock(event.at)}  {escape(who)}", soft_wrap=True)
+        _console.print(f"{event.generation:4}  {local_time(event.at)}  {escape(who)}", soft_wrap=True)
 
 
 def _about(event: AuditEvent) -> str:
@@ -126,14 +127,10 @@ def print_runs(client: redis.Redis) -> None:
     for run in runs.all_runs(client):
         version = "" if run.version is None else f"v{run.version}"
         row = [run.id[:12], str(run.state), run.stage, str(run.attempt), f"v{run.parent}", version]
-        table.add_row(*row, _clock(run.created), f"{run.verdict}: {run.reason}" if run.verdict else run.reason)
+        table.add_row(*row, local_time(run.created), f"{run.verdict}: {run.reason}" if run.verdict else run.reason)
     _console.print(table)
 
 
 def print_run(client: redis.Redis, run_id: str) -> None:
     for name, value in runs.get(client, run_id).model_dump(exclude={"schema_version"}).items():
-        _console.print(f"{name:12} {_clock(value) if name in ('created', 'updated', 'last_vote') else value}")
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+        _console.print(f"{name:12} {local_time(value) if name in ('created', 'updated', 'last_vote') else value}")

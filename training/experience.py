@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training import advantages
 from training.data import Batch, Text, collate, micro_batches
-from training.logprobs import predicting_positions, token_kl, token_logprobs
+from training.logprobs import predicting_positions, scatter, token_kl, token_logprobs
 from training.model import SharedBase
 from training.ppo_losses import importance_weights
 from training.recipe import PpoRecipe, Recipe
@@ -173,7 +173,7 @@ def _advantages(
 def _values(value: ValueModel | None, measured: _Measured) -> Tensor:
     if value is None:
         return torch.zeros_like(measured.policy)
-    return _rows(value(torch.cat(measured.states)), measured.mask)
+    return scatter(value(torch.cat(measured.states)), measured.mask)
 
 
 @torch.no_grad()
@@ -206,9 +206,9 @@ def _measure(
     sampler = torch.cat([torch.tensor(rollout.logprobs, device=base.device) for rollout in rollouts])
     return _Measured(
         mask=mask,
-        policy=_rows(torch.cat(policy), mask),
-        reference=_rows(torch.cat(other), mask),
-        sampler=_rows(sampler, mask),
+        policy=scatter(torch.cat(policy), mask),
+        reference=scatter(torch.cat(other), mask),
+        sampler=scatter(sampler, mask),
         states=frozen if keep_states else [],
         kl_exact=sum(exact) / len(range(0, len(texts), _EXACT_EVERY)),
     )
@@ -217,8 +217,3 @@ def _measure(
 def _put(rows: list[Tensor], places: Sequence[int], values: Sequence[Tensor]) -> None:
     for place, value in zip(places, values, strict=True):
         rows[place] = value
-
-
-def _rows(values: Tensor, mask: Tensor) -> Tensor:
-    """Flat values, row after row, → (B, T), zero elsewhere."""
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)

@@ -21,6 +21,7 @@ import transformers
 
 from core.adapters import BaseShapes, adapter_sha256, base_shapes
 from core.errors import UsageError
+from core.files import sha256_of
 from feedback import snapshot as snapshots
 from training import sources
 from training.checkpoint import Checkpoint, identity_of
@@ -105,7 +106,7 @@ def begin(name: str, options: argparse.Namespace, **facts: object) -> Job:
         "base_sha256": shapes.sha256,
         "data": _digest(options.data, shapes),
         "adapters": {role: adapter_sha256(path) for role, path in adapters.items() if path is not None},
-        "mix_sft": sources.digest(mix) if mix is not None else None,
+        "mix_sft": sha256_of(mix) if mix is not None else None,
         "options": facts,
         "versions": {package.__name__: package.__version__ for package in (torch, transformers, peft)},
         "threads": torch.get_num_threads(),
@@ -150,7 +151,7 @@ def _digest(data: Path, shapes: BaseShapes) -> str:
         UsageError: a snapshot that was made for another base, tokenizer or chat template.
     """
     if not data.is_dir():
-        return sources.digest(data)
+        return sha256_of(data)
     manifest = snapshots.read_manifest(data)
     check_same_base(shapes, manifest.base_sha256, "The snapshot")
     if manifest.tokenizer_sha256 != shapes.tokenizer_sha256:

@@ -39,7 +39,7 @@ def sequence_logps(hidden: Tensor, head: Tensor, token_ids: Tensor, completion_m
 
 
 def scatter(values: Tensor, where: Tensor) -> Tensor:
-    """Lays flat per-token values (N,) back into their rows: (B, T − 1), zero elsewhere."""
+    """Lays flat per-token values (N,) back into their rows: where it is true in (B, T), zero elsewhere."""
     return torch.zeros(where.shape, dtype=values.dtype, device=values.device).masked_scatter(where, values)
 
 

@@ -7,7 +7,6 @@ Prints one JSON line, {"adapter_sha256": "…"}. Doing it twice leaves one direc
 
 import argparse
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from core.adapters import CONFIG, MANIFEST, WEIGHTS, BaseShapes, adapter_sha256, base_shapes, verify
 from core.errors import UsageError
+from core.files import fsync
 from core.records import AdapterManifest
 from feedback import snapshot as snapshots
 from training import program
@@ -80,21 +80,13 @@ def _write(directory: Path, shapes: BaseShapes, options: argparse.Namespace) -> 
 def _rename(temporary: Path, final: Path) -> None:
     """Durable before visible. A directory of that hash which is there already stays."""
     for name in (CONFIG, WEIGHTS, MANIFEST, "."):
-        _fsync(temporary / name)
+        fsync(temporary / name)
     try:
         temporary.rename(final)
     except OSError:
         if not final.exists():
             raise
-    _fsync(final.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync(final.parent)
 
 
 if __name__ == "__main__":

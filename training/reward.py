@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
+from core.files import sha256_of
 from core.records import Fold
 from training import program
 from training.program import Skipped
@@ -39,7 +40,7 @@ def train(options: argparse.Namespace) -> None:
     from training.reward_model import CARD
     from training.reward_rows import nothing_to_learn, parts, usable
 
-    previous = {"previous": sources.digest(options.previous / CARD)} if options.previous else {}
+    previous = {"previous": sha256_of(options.previous / CARD)} if options.previous else {}
     job = begin("reward", options, folds=options.folds, **previous)
     recipe = job.recipe
     votes = sources.reward_votes(job.data, job.encoder)

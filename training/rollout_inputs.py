@@ -6,6 +6,7 @@ They optimize the reward model, so of a snapshot it must not have seen what is k
 from pathlib import Path
 
 from core.errors import UsageError
+from core.files import sha256_of
 from feedback import snapshot as snapshots
 from training import sources
 from training.job import Job
@@ -49,4 +50,4 @@ def reward_of(job: Job, directory: Path) -> RewardModel:
 
 def digests(directory: Path) -> list[str]:
     """Names a reward model: of its card and every file of weights."""
-    return [sources.digest(path) for path in (directory / CARD, *sorted(directory.rglob("*.safetensors")))]
+    return [sha256_of(path) for path in (directory / CARD, *sorted(directory.rglob("*.safetensors")))]

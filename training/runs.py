@@ -16,7 +16,7 @@ import redis
 from core import audit, keys
 from core.errors import UsageError
 from core.records import Run, RunState
-from core.redis import script
+from core.redis import clock, script
 from training.recipe import Recipe
 
 _LUA = Path(__file__).parent / "lua"
@@ -132,8 +132,7 @@ def active(client: redis.Redis) -> list[Run]:
 
 def lost(client: redis.Redis) -> list[Run]:
     """Runs whose doorbell must ring again: queued and unclaimed for too long, or held by a worker that fell silent."""
-    seconds, microseconds = client.time()
-    now = seconds + microseconds / 1e6
+    now = clock(client)
     return [run for run in active(client) if _is_lost(run, now)]
 
 

@@ -217,12 +217,6 @@ def prompts(path: Path, encoder: Encoder) -> list[list[int]]:
     return _each(path, "prompts", lambda row: encoder.prompt(row["prompt"]))
 
 
-def digest(path: Path) -> str:
-    """Names the data: SHA-256 of the file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _pair(row: Row, encoder: Encoder) -> Pair:
     prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
     if prompt is None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.files import fsync
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 _BESIDE_AN_ENGINE = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
@@ -169,9 +171,5 @@ def _last_line(log: Path) -> str:
 def make_final(out: Path, final: Path) -> None:
     """Gives what a trainer wrote its final name, after its bytes are on disk."""
     for path in [*out.rglob("*"), out]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync(path)
     out.rename(final)

@@ -4,7 +4,6 @@ import concurrent.futures
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import redis
 
 from core import keys
 from plumbline import embedded_redis
+from tests.processes import free_port
 
 # How each process shows itself: Celery renames its own after its node once it runs.
 SIGNS = {
@@ -28,12 +28,6 @@ SIGNS = {
     "scheduler": ("plumbline.scheduler", "ops@"),
     "redis": ("redis-server",),
 }
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def eventually(condition: Callable[[], Any], *, timeout_s: float, what: str) -> Any:

@@ -10,6 +10,7 @@ import redis
 
 from core import keys, registry
 from core.errors import UsageError
+from core.files import sha256_of
 from core.records import Feedback, Target
 from feedback import archive as files
 from feedback import archiving, store
@@ -211,7 +212,7 @@ def test_an_archive_that_says_something_else_than_redis_is_not_believed(redis_cl
     events = table["event"].to_pylist()
     events[3] = events[3].replace('"value":', '"value": ')
     pq.write_table(table.set_column(4, "event", [events]), path)
-    changed = partition.files["events"].model_copy(update={"sha256": files.sha256_of(path)})
+    changed = partition.files["events"].model_copy(update={"sha256": sha256_of(path)})
     altered = partition.model_copy(update={"files": partition.files | {"events": changed}})
     files.write_manifest(archive.directory, [altered])
     expire()

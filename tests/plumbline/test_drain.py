@@ -15,7 +15,7 @@ import pytest
 from core import keys
 from tests import stopping
 from tests.plumbline.replicas import Deployment
-from tests.serving.replica_process import free_port
+from tests.processes import free_port
 from tests.waiting import eventually
 
 PAUSE_S = 0.02  # before each token of an answer

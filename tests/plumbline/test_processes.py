@@ -10,19 +10,12 @@ import pytest
 
 from core.errors import UsageError
 from plumbline.processes import Child, run_once
+from tests.processes import is_alive
 
 # Starts a grandchild that would sleep for ever, writes its pid, and waits too.
 FAMILY = (
     "import subprocess, sys, time; p = subprocess.Popen(['sleep', '600']); print(p.pid, flush=True); time.sleep(600)"
 )
-
-
-def alive(pid: int) -> bool:
-    """A zombie that nobody has waited for yet counts as dead."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def eventually(condition: object, *, timeout_s: float = 10.0) -> None:
@@ -49,7 +42,7 @@ def test_stop_leaves_nobody_of_the_group(tmp_path: Path) -> None:
         await child.start()
         await eventually(lambda: grandchildren(tmp_path))
         await child.stop(timeout_s=5)
-        await eventually(lambda: not alive(grandchildren(tmp_path)[0]))
+        await eventually(lambda: not is_alive(grandchildren(tmp_path)[0]))
 
     asyncio.run(story())
 
@@ -65,7 +58,7 @@ def test_killed_child_is_replaced_and_its_group_is_gone(tmp_path: Path) -> None:
         os.kill(child.process.pid, 9)
         await eventually(lambda: len(grandchildren(tmp_path)) == 2)
         first, second = grandchildren(tmp_path)
-        assert (alive(first), alive(second), child.restarts) == (False, True, 1)
+        assert (is_alive(first), is_alive(second), child.restarts) == (False, True, 1)
         await child.stop(timeout_s=5)
 
     asyncio.run(story())

@@ -1,7 +1,6 @@
 """One API process of several over the same Redis, started as `plumbline serve` starts it."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from core.settings import Settings
+from tests.processes import free_port
 
 STOP_S = 60
 
@@ -71,8 +71,3 @@ class ReplicaProcess:
         """The process that computes: the largest below this one."""
         children = psutil.Process(self._process.pid).children(recursive=True)
         return max(children, key=lambda child: child.memory_info().rss)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])

@@ -5,9 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.processes import is_alive
 from training import trainer
 from training.trainer import Lost, Outcome, Stopped
 
@@ -19,10 +19,6 @@ def run(code: str, tmp_path: Path, **given: object) -> Outcome:
 
 def children_of_file(path: Path) -> list[int]:
     return [int(pid) for pid in path.read_text().split()]
-
-
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def gone(pids: list[int]) -> bool:

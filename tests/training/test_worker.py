@@ -18,6 +18,7 @@ from core.adapters import MANIFEST
 from core.errors import UsageError
 from core.records import AdapterManifest, PolicyState, PolicyVersion, RunState
 from core.settings import Settings
+from tests.processes import is_alive
 from tests.waiting import eventually
 from training import runs, worker
 from training.recipe import Recipe
@@ -58,10 +59,6 @@ def test_ring_leaves_one_message_with_the_runs_id(redis_server, redis_client):
 def test_ring_without_a_broker_is_no_error(tmp_path):
     """The run is queued all the same, and the scheduler rings again."""
     worker.ring("abc", Settings(redis_url=f"unix://{tmp_path}/nobody.sock", broker_url=""))
-
-
-def is_alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 class Rig:
