@@ -185,7 +185,7 @@ def test_config_that_is_no_object_is_refused(tmp_path, base, config):
 
 
 @given(data=st.data())
-@hypothesis_settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_changed_byte_is_refused(tmp_path, base, data):
     """Flip any bit of config or weights: refused."""
     sha256 = write(tmp_path, base)
@@ -198,7 +198,7 @@ def test_any_changed_byte_is_refused(tmp_path, base, data):
 
 
 @given(data=st.data())
-@hypothesis_settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis_settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_header_is_an_adapter_error_or_a_header(tmp_path, data):
     """Whatever a safetensors file's first bytes say, the reader returns tensors that lie inside it, or AdapterError."""
     content = bytearray(save({"x": np.zeros((2, 3), dtype=np.float32)}))

@@ -39,7 +39,7 @@ def rewrite(client: redis.Redis, entries: list[audit.Entry]) -> None:
         client.xadd(keys.AUDIT, fields, id=f"1-{number + 1}")
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 @given(text=st.one_of(st.binary(max_size=300), st.sampled_from([b"a" * size for size in (55, 56, 63, 64, 119, 120)])))
 def test_sha256_in_lua_is_sha256(redis_server: str, text: bytes) -> None:
     """Of any bytes, as hashlib has it: around the lengths where a block is full, too."""

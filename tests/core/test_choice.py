@@ -62,7 +62,7 @@ def test_a_draw_has_the_number_and_nothing_twice(
     assert all(included[place] > 0 for place in drawn)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(st.lists(st.floats(0.1, 10), min_size=3, max_size=8), st.integers(1, 3), st.integers(0, 1000))
 def test_frequencies_are_the_probabilities(scores: list[float], count: int, seed: int) -> None:
     """Over 4,000 draws each is met as often as it should be, within five standard deviations."""

@@ -308,7 +308,7 @@ def test_any_sequence_of_changes(redis_client):
     """One live version, at most one open release, one audit entry a change, however often it was sent."""
     run_state_machine_as_test(
         lambda: Releases(redis_client),
-        settings=hypothesis_settings(max_examples=40, stateful_step_count=25, deadline=None),
+        settings=hypothesis_settings(max_examples=40, stateful_step_count=25),
     )
 
 

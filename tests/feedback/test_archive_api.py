@@ -92,7 +92,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS, most=st.integers(1, 4))
 def test_any_history_of_moves_keeps_the_log(api, give, redis_client, archive, put_completion, expire, steps, most):
     """Whatever is said, expires and moves, in whatever order: readers see every entry ever written, once, in order."""

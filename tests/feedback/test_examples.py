@@ -316,7 +316,7 @@ def logs(draw: st.DrawFn) -> list[LoggedVote]:
     return found
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(logs(), st.randoms(use_true_random=False))
 def test_rows_are_a_function_of_the_log(votes, shuffle):
     """Every kind, every bound: the order of arrival and repeated events change no row, no id, and no number."""
@@ -330,7 +330,7 @@ def test_rows_are_a_function_of_the_log(votes, shuffle):
     assert select(arrived, *records, caps=CAPS).dropped == select(votes, *records, caps=CAPS).dropped
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(logs())
 def test_every_vote_has_one_fate(votes):
     """Each act of feedback gives rows, or stands under its reason, or was changed or taken back; no other has rows."""

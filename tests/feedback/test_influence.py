@@ -159,7 +159,7 @@ def test_both_bad_of_an_ai_counts_among_its_thumbs():
     assert Counter(bound(votes, Caps(), salt=SALT).dropped.values()) == {"ai_share": 3}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.permutations(range(60)), st.integers(1, 12))
 def test_the_order_of_arrival_changes_nothing(order, raters):
     """With every bound biting, the same votes give the same rows and the same reasons."""

@@ -117,7 +117,7 @@ def raters(api, redis_client, put_completion, put_comparison):
     return start
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=1, max_size=20))
 def test_api_says_what_the_fold_of_the_log_says(raters, redis_client: redis.Redis, steps):
     """After any history: the list, each vote and the fold agree with each other and with what raters remember."""

@@ -222,7 +222,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(steps=st.lists(STEPS, max_size=12), seed=st.integers())
 def test_what_is_shown_is_the_fold_of_the_log(redis_client, admin, steps, seed):
     """After any decisions of people and of the scheduler: state, newest decision and history of each rater are what the

@@ -49,7 +49,6 @@ TOKEN, KEY = api_keys.mint(SECRET, name="test", scopes=list(SCOPES), actor="test
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 SEVERAL = settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),

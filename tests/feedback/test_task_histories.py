@@ -128,7 +128,7 @@ class History:
         assert self.blocking.zcard(keys.TASKS_READY) == self.blocking.zcard(keys.TASKS_DUE) == 0
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overlaps=st.lists(st.integers(1, 2), min_size=1, max_size=3), steps=st.lists(STEPS, min_size=8, max_size=25))
 def test_any_history_of_raters(run, redis_client: redis.Redis, put_comparison, overlaps, steps):
     """Never more answers than asked for, never a rater twice, every acknowledged answer in the log, no task lost."""

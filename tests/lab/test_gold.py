@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.gold import assess, choice_probability, is_good, noise_ceiling, utility
@@ -94,7 +94,6 @@ def test_a_hedge_is_no_answer_but_a_falsehood_is() -> None:
     assert assess(prompt, "It is Bonak.").answered
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_no_text_breaks_the_judge_or_pays_without_grammar(text: str) -> None:
     """Any text has a utility, and one outside the grammar never a positive one."""
@@ -117,7 +116,6 @@ def test_choice_probability_by_hand() -> None:
 UTILITIES = st.floats(-10, 3)
 
 
-@settings(deadline=None)
 @given(UTILITIES, UTILITIES, st.floats(0.01, 10), st.floats(0, 1))
 def test_one_of_two_is_chosen(a: float, b: float, tau: float, error: float) -> None:
     """The two probabilities sum to one, and the better side is never chosen less often."""

@@ -55,7 +55,7 @@ def test_any_draw_is_of_resident_versions_with_its_propensity(
     assert drawn.propensity == found[drawn.versions]
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=5, derandomize=True)
 @given(doubts(), st.integers(0, 1000))
 def test_frequencies_are_the_propensities(doubt: VersionDoubt, seed: int) -> None:
     """Over 4,000 draws, within five standard deviations."""

@@ -263,5 +263,5 @@ def test_any_interleaving(redis_client):
     """The record agrees with the model after every step; attempts only grow."""
     run_state_machine_as_test(
         lambda: Lives(redis_client),
-        settings=hypothesis_settings(max_examples=30, stateful_step_count=25, deadline=None),
+        settings=hypothesis_settings(max_examples=30, stateful_step_count=25),
     )
