@@ -15,19 +15,19 @@ from feedback.archive import Archive
 from plumbline import release as controller
 from serving.sequential_test import MIN_RATERS
 from tests.plumbline.releasing import OWNER
-from tests.plumbline.replicas import Deployment, Replica, chat, within
+from tests.plumbline.replicas import Deployment, Replica, chat
 from tests.plumbline.visiting import Visitor
 from tests.serving import fake, policies
+from tests.waiting import eventually
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """With an open release of version 1 against version 0."""
-    it = Deployment(tmp_path_factory.mktemp("strangers"))
-    client = it.store.client()
-    policies.publish(client, fake.publish(it.settings.artifacts, Path(it.settings.base), number=2))
-    yield it
-    it.stop()
+    with Deployment(tmp_path_factory.mktemp("strangers")) as it:
+        client = it.store.client()
+        policies.publish(client, fake.publish(it.settings.artifacts, Path(it.settings.base), number=2))
+        yield it
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def started(deployment: Deployment, **settings: object) -> Replica:
         residents = replica.api.serving.replica.residents
         return residents is not None and residents.canary is not None
 
-    within(60, follows)
+    eventually(follows)
     return replica
 
 
