@@ -6,7 +6,7 @@ retries silently after a time-out, so each script gives the same answer to its o
 
 import functools
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -55,5 +55,5 @@ def script(client: Any, *paths: Path) -> Any:
 
 def clock(client: redis.Redis) -> float:
     """Unix seconds on Redis's clock, which all processes share."""
-    seconds, microseconds = cast(tuple[int, int], client.time())
+    seconds, microseconds = client.time()
     return seconds + microseconds / 1e6

@@ -106,6 +106,9 @@ class Deployment:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
         for each in self.replicas:
             each.stop()
         self.store.stop()

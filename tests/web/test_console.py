@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Page, expect
 from core import audit, keys, registry, releases
 from core.records import AuditEvent
 from feedback import rater_review
-from tests.plumbline.replicas import Deployment, Replica, chat, within
+from tests.plumbline.replicas import Deployment, Replica, chat
+from tests.waiting import eventually
 from tests.web import lived_in
 from tests.web.chromium import visit
 from tests.web.payloads import PAYLOADS
@@ -73,14 +74,14 @@ def test_promote_and_roll_back_by_keyboard_alone(console: Page, deployment: Depl
     told = newest(deployment)
     assert (told.action, told.version, told.actor, told.reason) == ("promote", 1, "api:local", "v2 is too terse")
     assert releases.release(client, "rel_4").state == "stopped"
-    within(30, lambda: chat(replica.url, "").json()["model"] == "assistant@v1")
+    eventually(lambda: chat(replica.url, "").json()["model"] == "assistant@v1")
 
     console.keyboard.press("1")
     act(console, "Roll back to v0…", "it was not")
     expect(console.locator("#live")).to_contain_text("assistant@v0")
     told = newest(deployment)
     assert (told.action, told.version, told.actor, told.reason) == ("rollback", 0, "api:local", "it was not")
-    within(30, lambda: chat(replica.url, "").json()["model"] == "assistant@v0")
+    eventually(lambda: chat(replica.url, "").json()["model"] == "assistant@v0")
 
     console.keyboard.press("7")
     rows = console.get_by_role("group", name="Audit").get_by_role("row")

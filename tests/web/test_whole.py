@@ -14,9 +14,8 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    it = Deployment(tmp_path_factory.mktemp("whole"))
-    yield it
-    it.stop()
+    with Deployment(tmp_path_factory.mktemp("whole")) as it:
+        yield it
 
 
 @pytest.fixture(scope="module")

@@ -19,10 +19,9 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
     """With API keys: a visitor has none."""
-    it = Deployment(tmp_path)
-    it.key("chat")
-    yield it
-    it.stop()
+    with Deployment(tmp_path) as it:
+        it.key("chat")
+        yield it
 
 
 @pytest.fixture
