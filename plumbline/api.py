@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 import feedback.app
 import serving.app
 import web
-from core import http, logs, sessions, tracing
+from core import http, logs, sessions, tasks, tracing
 from core.access import LOOK
 from core.errors import UsageError
 from core.exposure import is_loopback
@@ -155,8 +155,7 @@ class Api:
                 await stopping
                 self.draining = True
                 log.info("draining: no new connections, streams in flight are finished")
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+            await tasks.end([starting])
             await self.serving.stop()
             await self.feedback.stop()
         self._redis.close()
@@ -165,20 +164,18 @@ class Api:
     async def keys_kept(self) -> AsyncIterator[None]:
         """While it lasts, API keys are known as they are, and their limits are kept."""
         await self.keys.look()
-        tasks = [asyncio.create_task(self.keys.watch()), asyncio.create_task(self.quotas.renew())]
+        keeping = [asyncio.create_task(self.keys.watch()), asyncio.create_task(self.quotas.renew())]
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await tasks.end(keeping)
             await self._keys_redis.aclose()
 
     @contextlib.asynccontextmanager
     async def _listening(
         self, servers: Sequence[uvicorn.Server], sockets: Sequence[socket.socket]
     ) -> AsyncIterator[None]:
-        tasks = [
+        listening = [
             asyncio.create_task(server.serve(sockets=[sock])) for server, sock in zip(servers, sockets, strict=True)
         ]
         try:
@@ -186,7 +183,7 @@ class Api:
         finally:
             for server in servers:
                 server.should_exit = True
-            await asyncio.gather(*tasks)
+            await asyncio.gather(*listening)
 
 
 class _Exported(Collector):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from core import logs, metrics
+from core import logs, metrics, tasks
 from core.adapters import base_shapes
 from core.base import resolve_base
 from core.quotas import Quotas
@@ -81,9 +81,7 @@ class Serving:
         deadline = time.monotonic() + DRAIN_S
         while self.replica.in_flight and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         await self.chats.drain()
         await self.exposures.send()
         await self._engine.stop()

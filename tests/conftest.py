@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 import redis
 
+from core.settings import settings
 from tests.serving.redis_process import RedisProcess
 
 MEMORY = Path("/dev/shm")
@@ -22,6 +23,14 @@ hypothesis.settings.register_profile("untimed", deadline=None)  # no test assert
 hypothesis.settings.load_profile("untimed")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: there is a worker on every core
+
+
+@pytest.fixture(autouse=True)
+def environment_read_anew() -> Iterator[None]:
+    """A process reads its settings once; a test is none."""
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -137,7 +137,8 @@ def _start(command: list[str], *, log: Path, environment: dict[str, str] | None 
 
 def _until_stopped(started: list[subprocess.Popen[bytes]]) -> int:
     """Waits for Ctrl-C or SIGTERM, or for one of them to end by itself, which is an error; then stops all."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts what it puts in the background without SIGINT
+        signal.signal(number, signal.default_int_handler)
     status = 0
     with contextlib.suppress(KeyboardInterrupt):
         while all(process.poll() is None for process in started):

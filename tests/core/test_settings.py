@@ -7,8 +7,7 @@ from core.settings import Settings, settings
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch):
-    """Each test reads the environment anew."""
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "REDIS_URL",
         "BROKER_URL",
@@ -18,9 +17,6 @@ def fresh(monkeypatch: pytest.MonkeyPatch):
         "PLUMBLINE_CORS_ORIGINS",
     ):
         monkeypatch.delenv(name, raising=False)
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 def test_variables_have_our_prefix_but_for_the_well_known(monkeypatch):

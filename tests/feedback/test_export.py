@@ -85,7 +85,7 @@ def test_the_command(frozen: Snapshot, tmp_path: Path, monkeypatch: pytest.Monke
         assert (done.exit_code, done.stderr) == (
             0,
             "2 rows; left out: 1 empty, 1 identical, 1 tie\n",
-        )
+        ), done.exception
         assert lines(out) == EXPECTED["trl-preference"]
     done = runner.invoke(app, ["export", frozen.manifest.id, "--format", "trl-sft", "--out", "-"])
     assert [json.loads(line) for line in done.stdout.splitlines()] == EXPECTED["trl-sft"]

@@ -16,7 +16,7 @@ def test_pages_hide_no_wrong_path() -> None:
     @app.post("/v1/feedback")
     async def vote() -> None: ...
 
-    app.mount("/", Page(web.directory()))
+    app.mount("/", Page(web.directory(), {".": "index.html"}))
     client = TestClient(app)
     assert [client.request(method, "/v1/feedbacks").status_code for method in ("GET", "POST", "DELETE")] == [404] * 3
     for method in ("GET", "PUT"):

@@ -50,7 +50,7 @@ class LiveServing:
         self._server.should_exit = True
         self._thread.join(timeout=60)
         self._client.close()
-        assert not self._thread.is_alive()
+        assert not self._thread.is_alive(), [str(task) for task in asyncio.all_tasks(self._loop)]
 
     def call(self, work: Coroutine[Any, Any, T], *, timeout_s: float = 120.0) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)

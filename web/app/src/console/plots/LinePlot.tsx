@@ -74,7 +74,7 @@ export function LinePlot({ title, says, x, y, series, rules = [], band, dots = f
           {rules.map(({ at, says: named }) => (
             <g key={named} class="rule">
               <path d={`M${MARGIN.left} ${up(at)}H${width - MARGIN.right}`} />
-              <text x={width - MARGIN.right} y={up(at) - 5} text-anchor="end">
+              <text x={width - MARGIN.right} y={up(at) + 13} text-anchor="end">
                 {named}
               </text>
             </g>

@@ -1,0 +1,36 @@
+"""Tasks end, also those that lose a cancellation."""
+
+import asyncio
+
+import pytest
+
+from core import tasks
+
+
+async def _forever(lost: int) -> None:
+    """Loses so many cancellations."""
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            if lost == 0:
+                raise
+            lost -= 1
+
+
+async def _fails() -> None:
+    raise ValueError
+
+
+def test_all_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that hear the first word, those that do not, one that had failed and one that was done; none is no error."""
+    monkeypatch.setattr(tasks, "AGAIN_S", 0.01)
+
+    async def ended() -> list[bool]:
+        begun = [asyncio.create_task(it) for it in (_forever(0), _forever(1), _forever(3), _fails(), asyncio.sleep(0))]
+        await asyncio.sleep(0.01)
+        await tasks.end(begun)
+        await tasks.end([])
+        return [task.cancelled() for task in begun]
+
+    assert asyncio.run(ended()) == [True, True, True, False, False]
