@@ -21,7 +21,7 @@ async def _fails() -> None:
 
 
 def test_all_end() -> None:
-    """One that hears the first word, one that hears the second, one that failed, one that was done; none is no error."""
+    """Who hears the first word, who hears the second, who failed, who was done; none is no error."""
 
     async def ended() -> list[bool]:
         begun = [asyncio.create_task(it) for it in (_forever(0), _forever(1), _fails(), asyncio.sleep(0))]
