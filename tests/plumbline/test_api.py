@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 
 import web
 from core import http
-from plumbline.page import Page
+from plumbline.page import VISITORS, Page
 
 
 def test_pages_hide_no_wrong_path() -> None:
@@ -16,7 +16,7 @@ def test_pages_hide_no_wrong_path() -> None:
     @app.post("/v1/feedback")
     async def vote() -> None: ...
 
-    app.mount("/", Page(web.directory(), {".": "index.html"}))
+    app.mount("/", Page(web.directory(), VISITORS))
     client = TestClient(app)
     assert [client.request(method, "/v1/feedbacks").status_code for method in ("GET", "POST", "DELETE")] == [404] * 3
     for method in ("GET", "PUT"):

@@ -32,7 +32,7 @@ def address(redis_server: str, redis_client: redis.Redis) -> Iterator[str]:
     app = FastAPI()
     http.install(app, max_body_bytes=1 << 20)
     feedback.app.attach(app, redis_server, Settings())
-    app.mount("/", plumbline.page.Page(web.directory()))
+    app.mount("/", plumbline.page.Page(web.directory(), plumbline.page.VISITORS))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
