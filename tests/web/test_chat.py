@@ -72,7 +72,7 @@ def test_a_refused_question_can_be_tried_again(page: Page, api: FakeApi) -> None
     api.refusals["/v1/chat/completions"] = (503, "No policy is live yet.")
     ask(page, "What is a dog?")
     expect(page.get_by_role("alert").get_by_text("No policy is live yet.")).to_be_visible()
-    expect(page.get_by_text("What is a dog?")).to_be_visible()
+    expect(page.get_by_role("main").get_by_text("What is a dog?")).to_be_visible()
     api.refusals.clear()
     page.get_by_role("button", name="Try again").click()
     expect(answers(page).locator("p")).to_have_text("A dog is a pet.")
