@@ -2,6 +2,10 @@
 
 All are pydantic models, frozen, with `schema_version` (written as `schema`), because each crosses a process.
 Times are unix seconds on the clock of the writer that the docstring names.
+
+A field with a default may be added without another `schema`: what was stored without it is read, and so is what a newer
+process stored with it, since a reader passes over fields that it does not know. Only readers do: a record that is made,
+or that a request brings, has the fields that stand here.
 """
 
 import secrets
@@ -15,6 +19,7 @@ from core.text import Text
 
 ALIAS = "assistant"
 """The public name of the live policy; `assistant@v3` names one version."""
+_Extra = Literal["allow", "ignore", "forbid"]
 
 
 class Record(BaseModel):
@@ -24,6 +29,18 @@ class Record(BaseModel):
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True)
+
+    @classmethod
+    def model_validate_json(
+        cls, json_data: str | bytes | bytearray, *, extra: _Extra | None = "ignore", **options: Any
+    ) -> Self:
+        """As pydantic's; what a newer process wrote beside what is known here is passed over, in parts as well."""
+        return super().model_validate_json(json_data, extra=extra, **options)
+
+    @classmethod
+    def model_validate(cls, obj: Any, *, extra: _Extra | None = "ignore", **options: Any) -> Self:
+        """The same of a Redis hash."""
+        return super().model_validate(obj, extra=extra, **options)
 
 
 def new_id(prefix: Literal["chatcmpl-", "cmp_", "fb_", "task_"]) -> str:
