@@ -166,7 +166,7 @@ def _reward(client: redis.Redis) -> RewardFigures:
 
 def _reward_models(client: redis.Redis, directory: Path) -> RewardModels:
     try:
-        newest = runs.all_runs(client)[-_NEWEST_RUNS:]
+        newest = runs.newest(client, limit=_NEWEST_RUNS)[0][::-1]
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise _away() from error
     cards = [(run, _card(directory / run.id / "reward" / "reward.json")) for run in newest]

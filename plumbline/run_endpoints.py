@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import redis
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from kombu.exceptions import OperationalError
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 
 from core import releases
 from core.access import LOOK_AT_TRAINING, TRAIN, Caller
-from core.errors import AlreadyDecided, NotFound, Unavailable, UsageError
+from core.errors import AlreadyDecided, InvalidRequest, NotFound, Unavailable, UsageError
 from core.http import ERRORS
 from core.records import Run
 from core.settings import Settings
@@ -25,14 +25,26 @@ from training import runs
 from training.worker import ring
 
 _Trainer = Annotated[Caller, TRAIN]
-_NEWEST = 1000
+
+
+class RunListQuery(BaseModel):
+    """Which runs to list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: str | None = None
+    """`last_id` of the page before."""
+    limit: int = Field(20, ge=1, le=100)
 
 
 class RunList(BaseModel):
-    """The newest thousand, oldest first."""
+    """A page, newest first."""
 
     object: Literal["list"] = "list"
     data: list[Run]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class RoundAsked(BaseModel):
@@ -48,9 +60,16 @@ def routes(client: redis.Redis, config: Settings) -> APIRouter:
     router = APIRouter(responses=ERRORS)
 
     @router.get("/v1/runs", dependencies=[LOOK_AT_TRAINING])
-    def list_runs() -> RunList:
-        """Training runs with their state, stage, verdict and recipe."""
-        return RunList(data=_all(client)[-_NEWEST:])
+    def list_runs(query: Annotated[RunListQuery, Query()]) -> RunList:
+        """Training runs, newest first, with their state, stage, verdict and recipe."""
+        try:
+            data, more = runs.newest(client, limit=query.limit, after=query.after)
+        except UsageError:
+            raise InvalidRequest("There is no such run to go on from.", param="query.after") from None
+        except RedisError as error:
+            raise _away("Runs cannot be read") from error
+        first, last = (data[0].id, data[-1].id) if data else (None, None)
+        return RunList(data=data, first_id=first, last_id=last, has_more=more)
 
     @router.get("/v1/runs/{run}", dependencies=[LOOK_AT_TRAINING])
     def get_run(run: str) -> Run:
@@ -88,21 +107,14 @@ def routes(client: redis.Redis, config: Settings) -> APIRouter:
 
 def _refuse_a_second(client: redis.Redis) -> None:
     """Raises AlreadyDecided where the scheduler would begin none."""
-    if active := [run for run in _all(client) if run.state in runs.ACTIVE]:
-        raise AlreadyDecided(f"Not done: run {active[0].id} is {active[0].state}.")
     try:
-        release = releases.current(client)
+        active, release = runs.active(client), releases.current(client)
     except RedisError as error:
-        raise _away("The registry cannot be read") from error
+        raise _away("Neither runs nor the registry can be read") from error
+    if active:
+        raise AlreadyDecided(f"Not done: run {active[0].id} is {active[0].state}.")
     if release is not None:
         raise AlreadyDecided(f"Not done: release {release.id} is open, and its votes decide what a round starts from.")
-
-
-def _all(client: redis.Redis) -> list[Run]:
-    try:
-        return runs.all_runs(client)
-    except RedisError as error:
-        raise _away("Runs cannot be read") from error
 
 
 def _found(client: redis.Redis, run: str) -> Run:

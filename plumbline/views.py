@@ -25,7 +25,7 @@ def print_status(client: redis.Redis) -> None:
     _console.print(f"live policy   [bold]assistant@v{current.live}[/] (generation {current.generation})")
     _console.print(f"release       {policy_views.opened(releases.current(client))}", soft_wrap=True)
     _console.print(f"next round    {next_round(client, now=time.time())}")
-    latest = runs.all_runs(client)[-1:]
+    latest, _ = runs.newest(client, limit=1)
     _console.print(f"latest run    {describe(latest[0])}" if latest else "latest run    none yet")
     report = cast(str | None, client.get(keys.TRUST))
     found = TrustReport.model_validate_json(report) if report is not None else None

@@ -8,6 +8,7 @@ is `core.registry.publish`.
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -119,8 +120,28 @@ def get(client: redis.Redis, run_id: str) -> Run:
 
 def all_runs(client: redis.Redis) -> list[Run]:
     """Every run, oldest first."""
+    return _read(client, cast(list[str], client.zrange(keys.RUNS, 0, -1)))
+
+
+def newest(client: redis.Redis, *, limit: int, after: str | None = None) -> tuple[list[Run], bool]:
+    """Up to so many runs, newest first, from behind the run `after` on; and whether there are more.
+
+    Raises:
+        UsageError: there is no run `after`.
+    """
+    start = 0
+    if after is not None:
+        rank = client.zrevrank(keys.RUNS, after)
+        if rank is None:
+            raise UsageError(_unknown(after))
+        start = cast(int, rank) + 1
+    ids = cast(list[str], client.zrevrange(keys.RUNS, start, start + limit))
+    return _read(client, ids[:limit]), len(ids) > limit
+
+
+def _read(client: redis.Redis, ids: Sequence[str]) -> list[Run]:
     pipeline = client.pipeline()
-    for run_id in cast(list[str], client.zrange(keys.RUNS, 0, -1)):
+    for run_id in ids:
         pipeline.hgetall(keys.run(run_id))
     return [Run.model_validate(fields) for fields in pipeline.execute()]
 

@@ -102,6 +102,24 @@ def test_runs_are_read_cancelled_and_repeated(trainer: TestClient, redis_client:
     assert rung(redis_client, keys.TRAIN_QUEUE) == ["plumbline.run_round"]
 
 
+def test_runs_are_listed_page_by_page(trainer: TestClient, redis_client: redis.Redis) -> None:
+    """Newest first, each once; a page says where the next one goes on. Of a run that is not there: 400."""
+    for number in range(5):
+        run = runs.planned(snapshot=f"s{number}", parent=0, recipe="{}", last_vote=1.0)
+        assert runs.create(redis_client, run, votes=5) == "created"
+        runs.cancel(redis_client, run.id, actor="test", reason="makes room")
+    ids = [run.id for run in runs.all_runs(redis_client)][::-1]
+    first = trainer.get("/v1/runs?limit=2").json()
+    assert ([it["id"] for it in first["data"]], first["has_more"]) == (ids[:2], True)
+    assert (first["first_id"], first["last_id"]) == (ids[0], ids[1])
+    rest = trainer.get(f"/v1/runs?after={first['last_id']}").json()
+    assert ([it["id"] for it in rest["data"]], rest["has_more"]) == (ids[2:], False)
+    assert trainer.get(f"/v1/runs?after={ids[-1]}").json()["data"] == []
+    unknown = trainer.get("/v1/runs?after=9")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (400, "query.after")
+    assert [trainer.get(f"/v1/runs?limit={limit}").status_code for limit in (0, 101)] == [400, 400]
+
+
 def test_every_act_is_in_the_audit(trainer: TestClient, redis_client: redis.Redis) -> None:
     """Who asked for a round, cancelled and repeated a run, and why; what was refused is not."""
     assert trainer.post("/v1/runs", json=BECAUSE).status_code == 202

@@ -92,6 +92,9 @@ export interface Run {
   reason: string;
 }
 
+/** As many runs as the console shows, newest first. */
+export const NEWEST_RUNS = "v1/runs?limit=30";
+
 export interface RunLog {
   files: string[];
   file: string | null;

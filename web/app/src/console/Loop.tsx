@@ -1,6 +1,6 @@
 /** The loop at a glance: what is live, what is on its way, what comes next, and whom the votes come from. */
 
-import type { List, NextRound, Run, Trust } from "../api/loop";
+import { type List, NEWEST_RUNS, type NextRound, type Run, type Trust } from "../api/loop";
 import { ActButton } from "./ActDialog";
 import { cancel, rollBack } from "./acts";
 import type { Served } from "./Console";
@@ -13,7 +13,7 @@ import { type Seen, useWatch } from "./watch";
 
 export function Loop(served: Served) {
   const round = useWatch<NextRound>("v1/rounds/next");
-  const runs = useWatch<List<Run>>("v1/runs");
+  const runs = useWatch<List<Run>>(NEWEST_RUNS);
   const trust = useWatch<Trust>("v1/trust", 15_000);
   return (
     <div class="overview">
@@ -62,7 +62,7 @@ function LivePanel({ policies, releases }: Served) {
 }
 
 function Newest({ runs }: { runs: Run[] }) {
-  const run = runs.findLast(({ state }) => state === "running" || state === "queued") ?? runs.at(-1);
+  const run = runs.find(({ state }) => state === "running" || state === "queued") ?? runs[0];
   if (run === undefined) return <p class="note">No round was run yet.</p>;
   const name = run.id.slice(0, 12);
   if (run.state !== "running" && run.state !== "queued")

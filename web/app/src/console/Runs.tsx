@@ -1,7 +1,7 @@
 /** Rounds of training: how far they are, what their trainers say, and how good their reward models are. */
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { List, RewardModel, Run, RunLog } from "../api/loop";
+import { type List, NEWEST_RUNS, type RewardModel, type Run, type RunLog } from "../api/loop";
 import { ActButton } from "./ActDialog";
 import { cancel, retry } from "./acts";
 import type { Served } from "./Console";
@@ -12,10 +12,8 @@ import { Table } from "./Table";
 import { TrainNow } from "./TrainNow";
 import { useWatch } from "./watch";
 
-const SHOWN = 30;
-
 export function Runs({ releases }: Served) {
-  const runs = useWatch<List<Run>>("v1/runs", 3000);
+  const runs = useWatch<List<Run>>(NEWEST_RUNS, 3000);
   const [chosen, setChosen] = useState<string | null>(null);
   return (
     <div class="panels">
@@ -23,14 +21,13 @@ export function Runs({ releases }: Served) {
         <h2>Runs</h2>
         <Shown seen={runs}>
           {({ data }) => {
-            const shown = data.slice(-SHOWN).reverse();
-            const run = data.find(({ id }) => id === chosen) ?? shown[0];
+            const run = data.find(({ id }) => id === chosen) ?? data[0];
             return (
               <>
                 <Table
                   label="Runs"
                   head={["run", "state", "parent", "came to", "begun", "act"]}
-                  rows={shown.map((each) => row(each, each.id === run?.id, () => setChosen(each.id)))}
+                  rows={data.map((each) => row(each, each.id === run?.id, () => setChosen(each.id)))}
                   empty="No round was run yet."
                 />
                 <TrainNow runs={data} releases={releases.value?.data ?? []} />
