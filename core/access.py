@@ -69,8 +69,8 @@ class Caller:
     visitor: str = ""
     """The one rater whom the caller speaks for: a session's. Empty for who may speak for anybody."""
     stranger: bool = False
-    """A visitor of a page that is open to everybody, who may come under any number of names: is not shown what other
-    people asked, as a rater's task, and no release is decided by them."""
+    """A visitor of a page that is open to everybody whom nobody invited, who may come under any number of names: is not
+    shown what other people asked, as a rater's task, and no release is decided by them."""
 
     @property
     def actor(self) -> str:
@@ -163,12 +163,12 @@ class Keeper(Protocol):
 class Sessions(Protocol):
     """Knows the page's visitors (core/visitors.py); stands as `state.visitors` on an application that lets them in."""
 
-    def caller(self, request: Request) -> Caller | None:
+    async def caller(self, request: Request) -> Caller | None:
         """Whose session the request comes with; None without one.
 
         Raises:
             Unauthorized: `session_expired`.
-            Forbidden: `csrf_failed`.
+            Forbidden: `csrf_failed`, `invitation_ended`.
         """
 
 
@@ -197,7 +197,7 @@ class Needs(SecurityBase):
         InsufficientScope: the key has none of the scopes.
         NotFound: the route is not for tenants.
         """
-        found = visitor(request) or _keys_caller(request)
+        found = await visitor(request) or _keys_caller(request)
         if self._deployment and found.tenant != DEPLOYMENT:
             raise NotFound(f"There is no {request.method} {request.url.path[:200]}.")
         if found.scopes.isdisjoint(self._any_of):
@@ -218,16 +218,16 @@ class NeedsSession(SecurityBase):
         Unauthorized: `session_required`, or as `Sessions.caller`.
         Forbidden: as `Sessions.caller`.
         """
-        found = visitor(request)
+        found = await visitor(request)
         if found is None:
             raise Unauthorized("This is for sessions of the page: POST /page/session first.", code="session_required")
         return found
 
 
-def visitor(request: Request) -> Caller | None:
+async def visitor(request: Request) -> Caller | None:
     """Whose session a request comes with, where sessions are; a request that brings a key is the key's."""
     sessions: Sessions | None = getattr(request.app.state, "visitors", None)
-    return None if sessions is None or "authorization" in request.headers else sessions.caller(request)
+    return None if sessions is None or "authorization" in request.headers else await sessions.caller(request)
 
 
 def _keys_caller(request: Request) -> Caller:

@@ -35,6 +35,7 @@ TAINTED = PREFIX + "tainted"  # hash: version of a policy that was trained on er
 RUNS = PREFIX + "runs"  # sorted set: run id by creation time
 TRUST = PREFIX + "trust"  # string: the last TrustReport (JSON)
 TRUST_RATERS = PREFIX + "trust-raters"  # hash: rater -> their last RaterReport (JSON); all are written together
+INVITATIONS = PREFIX + "invitations"  # hash: rater -> Invitation (JSON) of whom the operator invited to the page
 QUARANTINED = PREFIX + "quarantined"  # set: raters in quarantine now, as the log says (lua/rater_review.lua)
 SURVEY = PREFIX + "survey"  # hash: the survey that the next round waits for (training/survey.py)
 CHOICES = (

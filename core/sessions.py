@@ -2,11 +2,12 @@
 
 Stateless: nothing is stored of a session, so it works while Redis is away, and no flood of visitors fills a store. What
 that costs: a session cannot be revoked before it ends, but by another `PLUMBLINE_SECRET`; a rater can be quarantined
-and erased.
+and erased. Not so where the rater was invited: the session names the invitation and ends with it
+(feedback/invitations.py).
 
-A token is `s1.<rater, base64url>.<end, unix seconds>.<HMAC-SHA256, base64url>`. The key is derived from the
-deployment's secret for this one purpose, and the CSRF token from the rater: a renewal does not change it, so that the
-other tabs of a browser go on.
+A token is `s1.<rater, base64url>.<end, unix seconds>.<HMAC-SHA256, base64url>`; `s2.<rater>.<end>.<invitation>.<HMAC>`
+of who was invited. The key is derived from the deployment's secret for one purpose, this or another. The CSRF token is
+derived from the rater and the invitation: a renewal does not change it, so that the other tabs of a browser go on.
 """
 
 import base64
@@ -15,7 +16,6 @@ import secrets
 from dataclasses import dataclass
 
 LIFE_S = 90 * 24 * 3600
-_VERSION = "s1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +25,8 @@ class Session:
     rater: str
     expires: int
     """Unix seconds; clock of the replica that signed it."""
+    invitation: str = ""
+    """Its id, letters and digits; empty for an anonymous rater."""
 
 
 def signing_key(secret: bytes) -> bytes:
@@ -38,28 +40,32 @@ def begin(*, now: float) -> Session:
 
 
 def renewed(session: Session, *, now: float) -> Session:
-    """The session itself until half its life is over, then one of the same rater with a whole life before it."""
-    return session if session.expires - now > LIFE_S / 2 else Session(rater=session.rater, expires=int(now) + LIFE_S)
+    """The session itself until half its life is over, then one of the same rater with a whole life before it. An
+    invitation has one end."""
+    if session.invitation or session.expires - now > LIFE_S / 2:
+        return session
+    return Session(rater=session.rater, expires=int(now) + LIFE_S)
 
 
 def token(key: bytes, session: Session) -> str:
-    said = f"{_VERSION}.{_encoded(session.rater.encode())}.{session.expires}"
+    said = f"{_encoded(session.rater.encode())}.{session.expires}"
+    said = f"s2.{said}.{session.invitation}" if session.invitation else f"s1.{said}"
     return f"{said}.{_mac(key, said)}"
 
 
 def read(key: bytes, token: str, *, now: float) -> Session | None:
     """The session that a token stands for; None if it is forged or over."""
     said, _, mac = token.rpartition(".")
-    if not said.startswith(f"{_VERSION}.") or not hmac.compare_digest(mac.encode(), _mac(key, said).encode()):
+    if not said.startswith(("s1.", "s2.")) or not hmac.compare_digest(mac.encode(), _mac(key, said).encode()):
         return None  # a CSRF token is signed as well, and is none
-    _, rater, expires = said.split(".")  # signed by us, so well-formed
-    session = Session(rater=_decoded(rater).decode(), expires=int(expires))
+    _, rater, expires, *invitation = said.split(".")  # signed by us, so well-formed
+    session = Session(rater=_decoded(rater).decode(), expires=int(expires), invitation="".join(invitation))
     return session if now < session.expires else None
 
 
 def csrf(key: bytes, session: Session) -> str:
     """What only a page of our own origin can know of the session."""
-    return _mac(key, f"csrf.{session.rater}")
+    return _mac(key, f"csrf.{session.rater}" + (f".{session.invitation}" if session.invitation else ""))
 
 
 def _mac(key: bytes, said: str) -> str:

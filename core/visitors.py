@@ -11,13 +11,13 @@
   a loopback listener opens it to the world, nor a foreign name that was made to point here.
 
 A visitor may chat and vote as one rater of the deployment, and has limits of their own. Another session costs nothing,
-so where the page is open to everybody a visitor is a stranger (`Caller.stranger`).
+so where the page is open to everybody a visitor is a stranger (`Caller.stranger`), unless the operator invited them.
 """
 
 import hmac
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fastapi import Request, Response
@@ -50,6 +50,8 @@ class Visitors:
     everybody: bool
     local: bool
     """Whoever is on this machine, if not everybody."""
+    invited: Callable[[Session], Awaitable[bool | None]]
+    """Whether the invitation that a session names stands; None while nobody knows."""
     clock: Callable[[], float] = time.time
 
     def admits(self, request: Request) -> bool:
@@ -57,31 +59,45 @@ class Visitors:
         client, name = request.client.host if request.client else "", request.url.hostname or ""
         return self.everybody or (self.local and is_loopback(client) and is_loopback(name))
 
-    def session(self, request: Request) -> Session | None:
+    async def session(self, request: Request) -> Session | None:
         """The session that the request's cookie stands for; None if it brings none that is good."""
-        cookie = request.cookies.get(_cookie(request))
-        return None if cookie is None else sessions.read(self.key, cookie, now=self.clock())
+        session = self._signed(request)
+        return None if session is None or await self._invited(session) is False else session
 
-    def caller(self, request: Request) -> Caller | None:
-        """Raises:
-        Unauthorized: `session_expired`, there is a cookie and it is not good any more.
-        Forbidden: `csrf_failed`.
+    async def caller(self, request: Request) -> Caller | None:
+        """Who asks. While nobody knows whether an invitation stands, its session is a stranger's.
+
+        Raises:
+            Unauthorized: `session_expired`, there is a cookie and it is not good any more.
+            Forbidden: `csrf_failed`, `invitation_ended`.
         """
         if _cookie(request) not in request.cookies or not self.admits(request):
             return None
-        session = self.session(request)
+        session = self._signed(request)
         if session is None:
             raise Unauthorized("This session is over: POST /page/session begins another.", code="session_expired")
         check_origin(request)
         if request.method not in _SAFE:
             self._check_token(request, session)
+        invited = await self._invited(session)
+        if invited is False:
+            said = "Your invitation has ended. Load the page again to go on without it."
+            raise Forbidden(said, code="invitation_ended")
         return Caller(
             key_id=PAGE,
             scopes=frozenset({"chat", "feedback"}),
             limits=LIMITS,
             visitor=session.rater,
-            stranger=self.everybody,
+            stranger=self.everybody and not invited,
         )
+
+    def _signed(self, request: Request) -> Session | None:
+        cookie = request.cookies.get(_cookie(request))
+        return None if cookie is None else sessions.read(self.key, cookie, now=self.clock())
+
+    async def _invited(self, session: Session) -> bool | None:
+        """As `invited`; None of an anonymous rater, too."""
+        return await self.invited(session) if session.invitation else None
 
     def hand_over(self, request: Request, response: Response, session: Session) -> None:
         """Has the browser keep the session."""

@@ -51,6 +51,7 @@ def erase(client: redis.Redis, traces: Traces) -> dict[str, int]:
     client.unlink(keys.rater(traces.rater), keys.task_rater(traces.rater), keys.visitor_votes(traces.rater))
     client.srem(keys.QUARANTINED, traces.rater)
     client.hdel(keys.TRUST_RATERS, traces.rater)
+    client.hdel(keys.INVITATIONS, traces.rater)
     return counts
 
 

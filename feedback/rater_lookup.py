@@ -15,9 +15,11 @@ import redis.asyncio
 from core import keys
 from core.errors import NotFound
 from core.records import RaterEvent, RaterReport, TrustReport
-from feedback import scripts
+from feedback import scripts, store
 from feedback.archive import Archive
 from feedback.events import position
+from feedback.invitations import Invitation
+from feedback.rows import audited_rater
 from feedback.scripts import Call
 
 _LOOKED_AT = 250
@@ -45,6 +47,10 @@ class RaterHistory:
     """What they said last."""
     reviews: list[RaterEvent]
     """Every quarantine and restoration, the newest first."""
+    invitation: Invitation | None
+    """To the page, also one that has come to its end."""
+    audited_as: str
+    """How the audit trail names them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +104,7 @@ async def find(client: redis.asyncio.Redis, rater: str, archive: Archive) -> Rat
     """One rater.
 
     Raises:
-        NotFound: nobody of that name ever gave feedback, consent or an answer to a task.
+        NotFound: nobody of that name ever gave feedback, consent or an answer to a task, or is invited.
         UsageError: the archive cannot be read.
         Unavailable: Redis is away.
     """
@@ -107,12 +113,16 @@ async def find(client: redis.asyncio.Redis, rater: str, archive: Archive) -> Rat
     with scripts.unavailable_when_away():
         async with asyncio.timeout(scripts.TIMEOUT_S):
             fields = cast(dict[str, str], await client.hgetall(keys.rater(rater)))
+            invited = await client.hget(keys.INVITATIONS, rater)
+            salt = await store.deployment_salt_async(client)
     places = sorted((name for name in fields if name.startswith("review:")), key=_position, reverse=True)
     consent = fields.get("consent_event")
     return RaterHistory(
         view=view,
         consent=None if consent is None else RaterEvent.model_validate_json(consent),
         reviews=[RaterEvent.model_validate_json(fields[name]) for name in places],
+        invitation=None if invited is None else Invitation.model_validate_json(invited),
+        audited_as=audited_rater(salt, rater),
     )
 
 
@@ -141,13 +151,14 @@ async def must_exist(client: redis.asyncio.Redis, rater: str, archive: Archive) 
     """A name with a typing mistake in it is nobody's. Who is not known otherwise is looked for in the whole log.
 
     Raises:
-        NotFound: nobody of that name ever gave feedback, consent or an answer to a task.
+        NotFound: as `find`.
         UsageError: the archive cannot be read.
         Unavailable: Redis is away.
     """
     with scripts.unavailable_when_away():
         async with asyncio.timeout(scripts.TIMEOUT_S), client.pipeline(transaction=False) as pipeline:
             pipeline.hexists(keys.TRUST_RATERS, rater)
+            pipeline.hexists(keys.INVITATIONS, rater)
             pipeline.exists(keys.rater(rater), keys.task_rater(rater))
             known = any(await pipeline.execute())
     if not (known or await _voted(client, rater, archive)):

@@ -1,9 +1,10 @@
 """Sets raters aside and takes them back: events in the log, by people and by the scheduler that judges votes.
 
 What holds is a fold of these events (feedback/events.py `rater_states`); the rater's hash and the set of those in
-quarantine are written by the same script, so that nobody has to read a log to show it.
+quarantine are written by the same script, so that nobody has to read a log to show it, and so is the audit trail.
 """
 
+import asyncio
 import json
 import secrets
 from dataclasses import dataclass
@@ -13,16 +14,17 @@ from typing import Any, Literal
 import redis
 import redis.asyncio
 
-from core import keys
+from core import audit, keys
 from core.errors import InvalidRequest
 from core.records import RaterEvent
-from core.redis import lua
-from feedback import scripts
-from feedback.scripts import Call
+from core.redis import script
+from feedback import scripts, store
+from feedback.rows import audited_rater
 
 Action = Literal["quarantine", "restore"]
 MAX_REASON = 500
 _LUA = Path(__file__).parent / "lua"
+SCRIPT = (*audit.APPENDING, _LUA / "common.lua", _LUA / "rater_review.lua")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +48,11 @@ async def review(client: redis.asyncio.Redis, rater: str, action: Action, *, rea
     said = reason.strip()
     if not 1 <= len(said) <= MAX_REASON:
         raise InvalidRequest(f"A reason has 1 to {MAX_REASON} characters.", param="reason")
-    return _reviewed(await scripts.run(client, _call(rater, action, said, actor)))
+    with scripts.unavailable_when_away():
+        async with asyncio.timeout(scripts.TIMEOUT_S):
+            subject = audited_rater(await store.deployment_salt_async(client), rater)
+            args = _args(rater, action, said, actor=actor, audited=[actor, subject])
+            return _reviewed(await script(client, *SCRIPT)(keys=_keys(rater), args=args))
 
 
 def quarantine(client: redis.Redis, rater: str, *, reason: str, actor: str, seen: str) -> Reviewed:
@@ -56,19 +62,22 @@ def quarantine(client: redis.Redis, rater: str, *, reason: str, actor: str, seen
         seen: where the newest quarantine or restoration of this rater lay in the log that was judged
             (`1790000003200-0`); empty for none.
     """
-    call = _call(rater, "quarantine", reason, actor)
-    script = client.register_script(lua(_LUA / "common.lua") + lua(_LUA / f"{call.name}.lua"))
-    args = [keys.FEEDBACK_INDEX, keys.comparison(""), *call.args, seen]
-    return _reviewed(script(keys=[keys.FEEDBACK, *call.keys], args=args))
+    subject = audited_rater(store.deployment_salt(client), rater)
+    args = _args(rater, "quarantine", reason, actor=actor, audited=["scheduler", subject])
+    return _reviewed(script(client, *SCRIPT)(keys=_keys(rater), args=[*args, seen]))
 
 
-def _call(rater: str, action: Action, reason: str, actor: str) -> Call:
+def _keys(rater: str) -> list[str]:
+    used = [keys.FEEDBACK, keys.rater(rater), keys.QUARANTINED, keys.call(secrets.token_hex(16))]
+    return [*used, keys.REGISTRY, keys.AUDIT, keys.AUDIT_HEAD]
+
+
+def _args(rater: str, action: Action, reason: str, *, actor: str, audited: list[str]) -> list[str | int]:
+    """Args: `audited`: who acts and on whom, as the audit trail names them."""
     said = {"schema": 1, "rater": rater, "action": action, "reason": reason, "actor": actor}
-    return Call(
-        name="rater_review",
-        keys=[keys.rater(rater), keys.QUARANTINED, keys.call(secrets.token_hex(16))],
-        args=[rater, action, json.dumps(said, ensure_ascii=False), scripts.RETRY_WINDOW_S],
-    )
+    event = json.dumps(said, ensure_ascii=False)
+    given: list[str | int] = [rater, action, event, scripts.RETRY_WINDOW_S, reason, *audited]
+    return [keys.FEEDBACK_INDEX, keys.comparison(""), *given]
 
 
 def _reviewed(answer: Any) -> Reviewed:

@@ -89,6 +89,10 @@ class RaterDetail(RaterObject):
     """Their consent; null if they never said."""
     history: list[ReviewObject]
     """All decisions, the newest first."""
+    invited_until: datetime | None
+    """To the page; null if they are not."""
+    audited_as: str
+    """Their name in the audit trail, the `subject` of what was done about them."""
 
 
 class RaterList(_Body):
@@ -181,6 +185,8 @@ def rater_detail(it: RaterHistory, caller: Caller) -> RaterDetail:
         report=shown.report,
         train=None if it.consent is None else it.consent.train,
         history=_reviews(it.reviews),
+        invited_until=None if it.invitation is None else as_time(it.invitation.expires),
+        audited_as=it.audited_as,
     )
 
 

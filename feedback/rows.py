@@ -193,6 +193,11 @@ def hashed_rater(salt: bytes, rater: str | None) -> str:
     return hmac.digest(salt, f"rater:{rater}".encode(), "sha256").hex() if rater is not None else "-"
 
 
+def audited_rater(salt: bytes, rater: str) -> str:
+    """A rater as the audit trail names them: it is never rewritten, so no name may stand in it that must be erased."""
+    return f"rater_{hashed_rater(salt, rater)[:32]}"
+
+
 def fold_of(salt: bytes, cluster: str) -> Fold:
     """The fold of a prompt cluster, for the deployment's life: HMAC-SHA256(salt, cluster), 70 / 20 / 10 percent."""
     digest = hmac.digest(salt, cluster.encode(), "sha256")

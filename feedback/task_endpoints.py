@@ -41,9 +41,9 @@ _NO_STORE = {"cache-control": "no-store"}
 
 
 async def hired(caller: Annotated[Caller, Depends(Needs("feedback", deployment=True))]) -> Caller:
-    """Who does tasks; raises Forbidden: a visitor from anywhere, who is not to see what other people asked."""
+    """Who does tasks; raises Forbidden: a stranger, who is not to see what other people asked."""
     if caller.stranger:
-        raise Forbidden("Tasks show what other people asked: they are for raters with an API key.", code="not_invited")
+        raise Forbidden("Tasks show what other people asked: they are for raters who were invited.", code="not_invited")
     return caller
 
 

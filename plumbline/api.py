@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -35,10 +36,12 @@ from core.redis import connect, connect_async
 from core.secret import secret
 from core.settings import Settings, settings
 from core.visitors import Visitors
+from feedback import invitations
 from feedback.archive import Archive
 from plumbline import (
     figure_endpoints,
     gauges,
+    invitation_endpoints,
     key_checks,
     key_endpoints,
     openapi,
@@ -88,6 +91,7 @@ class Api:
         self.admin.include_router(policy_endpoints.routes(self._redis, config))
         self.admin.include_router(run_endpoints.routes(self._redis, config))
         self.admin.include_router(key_endpoints.routes(self._redis, hashing))
+        self.admin.include_router(invitation_endpoints.routes(self._redis, hashing))
         self.admin.include_router(run_log_endpoints.routes(self._redis, config.artifacts))
         self.admin.include_router(figure_endpoints.routes(self._redis, config.artifacts))
         self.admin.include_router(sample_endpoints.router(self.serving.chats, self.serving.replica))
@@ -100,10 +104,14 @@ class Api:
         """Last, as on the admin listener."""
         config = self.config
         door = Visitors(
-            key=sessions.signing_key(secret), everybody=config.page == "open", local=is_loopback(config.host)
+            key=sessions.signing_key(secret),
+            everybody=config.page == "open",
+            local=is_loopback(config.host),
+            invited=partial(invitations.stands, self._keys_redis),
         )
         self.public.state.visitors = door
-        self.public.include_router(page_sessions.routes(door, self.quotas, self._keys_redis))
+        invitation_key = invitations.signing_key(secret)
+        self.public.include_router(page_sessions.routes(door, self.quotas, self._keys_redis, invitation_key))
         self.public.mount("/", Page(web.directory(), VISITORS))
 
     def _add_probes(self) -> None:

@@ -24,6 +24,7 @@ from core.settings import Settings
 from core.visitors import Visitors
 from plumbline import (
     figure_endpoints,
+    invitation_endpoints,
     key_endpoints,
     page_sessions,
     policy_endpoints,
@@ -55,7 +56,7 @@ def document(listener: Listener) -> dict[str, Any]:
     public.include_router(endpoints.router(chats, replica, started=0))
     public.include_router(stored_endpoints.router(_absent(StoredCompletions)))
     public.include_router(conversation_endpoints.router(_absent(Conversations), _absent(Quotas)))
-    public.include_router(page_sessions.routes(_absent(Visitors), _absent(Quotas), _absent(redis.asyncio.Redis)))
+    public.include_router(page_sessions.routes(_absent(Visitors), _absent(Quotas), _absent(redis.asyncio.Redis), b""))
     doubt = partial(choice.version_doubt, _absent(redis.asyncio.Redis))
     public.include_router(comparisons.router(chats, replica, records, doubt, release_sampling=0.0))
     # The defaults, whatever the environment says; the client behind the URL connects at its first command.
@@ -63,6 +64,7 @@ def document(listener: Listener) -> dict[str, Any]:
     admin.include_router(policy_endpoints.routes(_absent(redis.Redis), Settings.model_construct()))
     admin.include_router(run_endpoints.routes(_absent(redis.Redis), Settings.model_construct()))
     admin.include_router(key_endpoints.routes(_absent(redis.Redis), b""))
+    admin.include_router(invitation_endpoints.routes(_absent(redis.Redis), b""))
     admin.include_router(run_log_endpoints.routes(_absent(redis.Redis), Path()))
     admin.include_router(figure_endpoints.routes(_absent(redis.Redis), Path()))
     admin.include_router(sample_endpoints.router(chats, replica))

@@ -1,11 +1,13 @@
-"""`plumbline raters`: who is trusted and why, quarantine and restoration, erasure and how far it is."""
+"""`plumbline raters`: who is trusted and why, quarantine and restoration, invitations, erasure and how far it is."""
 
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from plumbline.acting import actor
+from core.errors import UsageError
+from plumbline.acting import Reason, actor, given
 from plumbline.asking import ask
+from plumbline.local_time import local_time
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -17,14 +19,13 @@ T = TypeVar("T")
 raters_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
-    help="Raters: how far each is trusted and why, quarantine and its review, erasure.\n\n"
+    help="Raters: how far each is trusted and why, quarantine and its review, invitations to the page, erasure.\n\n"
     "Before each round the scheduler judges who votes and sets aside who votes in bad faith. Look at them with "
     "[bold]plumbline raters list --quarantined[/] and [bold]plumbline raters show ID[/]; who was wrongly set aside is "
     "taken back with [bold]plumbline raters restore ID --reason …[/], and their votes count again, those that they "
     "gave meanwhile too.",
 )
 Rater = Annotated[str, typer.Argument(help="The id by which the application names them.")]
-Reason = Annotated[str, typer.Option(help="Why; 1 to 500 characters, kept in the log with your name.")]
 
 
 @raters_app.command("list")
@@ -71,6 +72,50 @@ def raters_restore(rater: Rater, reason: Reason) -> None:
     The scheduler does not set them aside again for the votes that they had given by then.
     """
     _decide(rater, "restore", reason)
+
+
+@raters_app.command("invite")
+def raters_invite(
+    rater: Annotated[str, typer.Argument(help="Whom their answers are credited to: a name of your choice.")],
+    days: Annotated[int, typer.Option(min=1, max=365, help="How long the invitation stands.")] = 30,
+    url: Annotated[str, typer.Option(help="Where the rater reaches the page; by default this machine does.")] = "",
+) -> None:
+    """Invite a rater to the page, and print the link: who opens it does tasks there under this name.
+
+    Whoever has the link can be this rater. An earlier invitation of theirs ends.
+    """
+    from core.secret import check, secret
+    from feedback import invitations
+    from plumbline.cli import deployment, redis_client
+
+    config, client = deployment(), redis_client()
+    signing = secret(config)
+    check(client, signing)
+    it = invitations.invite(client, rater, days=days, actor=actor())
+    page = url.rstrip("/") or f"http://localhost:{config.port}"
+    typer.echo(f"{rater} is invited until {local_time(it.expires)}; this link is shown once, keep it now.", err=True)
+    typer.echo(page + invitations.link(invitations.signing_key(signing), it))
+
+
+@raters_app.command("invited")
+def raters_invited() -> None:
+    """List who is invited to the page, until when and by whom."""
+    from feedback import invitations
+    from plumbline.cli import redis_client
+
+    for it in invitations.standing(redis_client()):
+        typer.echo(f"{it.rater}  until {local_time(it.expires)}  by {it.actor}")
+
+
+@raters_app.command("dismiss")
+def raters_dismiss(rater: Rater, reason: Reason) -> None:
+    """End a rater's invitation, with its link and every session that came of it. What they voted stays."""
+    from feedback import invitations
+    from plumbline.cli import redis_client
+
+    if not invitations.dismiss(redis_client(), rater, actor=actor(), reason=given(reason)):
+        raise UsageError(f"{rater} is not invited; `plumbline raters invited` shows who is.")
+    typer.echo(f"{rater} is not invited any more.")
 
 
 @raters_app.command("erase")

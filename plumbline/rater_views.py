@@ -51,6 +51,9 @@ def print_rater(found: RaterHistory) -> None:
         _line("reliability", f"{_reliability(report)} (1 like others, 0 a coin, below 0 the opposite)")
         _line("weight", f"{report.weight:.2f} of their training rows")
         _line("found", _plain(report.reason) or "nothing against them")
+    if it := found.invitation:
+        _line("invited", f"until {local_time(it.expires)}, by {_plain(it.actor)}")
+    _line("audited as", found.audited_as)
     for event in found.reviews:
         _line(event.action, f"{local_time(event.created_at)} by {_plain(event.actor)}: {_plain(event.reason)}")
 

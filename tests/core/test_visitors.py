@@ -1,5 +1,6 @@
 """From a request's cookie to a caller: whom the page lets in, and which requests are nobody's own."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,16 +9,27 @@ from fastapi import Request, Response
 from core import sessions, visitors
 from core.access import DEPLOYMENT, Caller
 from core.errors import ApiError, Forbidden, Unauthorized
+from core.sessions import Session
 from core.visitors import LIMITS, Visitors
 
 KEY = sessions.signing_key(b"a secret of thirty-two characters")
 NOW = 1_790_000_000.0
 SESSION = sessions.begin(now=NOW)
+INVITED = Session(rater="ann", expires=int(NOW) + 60, invitation="5d" * 16)
 TOKEN, CSRF = sessions.token(KEY, SESSION), sessions.csrf(KEY, SESSION)
+HERS = f"plumbline_session={sessions.token(KEY, INVITED)}"
 
 
-def door(*, everybody: bool = False, local: bool = True, now: float = NOW) -> Visitors:
-    return Visitors(key=KEY, everybody=everybody, local=local, clock=lambda: now)
+def door(*, everybody: bool = False, local: bool = True, now: float = NOW, invited: bool | None = None) -> Visitors:
+    async def stands(session: Session) -> bool | None:
+        assert session == INVITED, "nobody else's is looked up"
+        return invited
+
+    return Visitors(key=KEY, everybody=everybody, local=local, invited=stands, clock=lambda: now)
+
+
+def caller(at: Visitors, request: Request) -> Caller | None:
+    return asyncio.run(at.caller(request))
 
 
 def request(
@@ -43,7 +55,7 @@ def code(error: ApiError) -> tuple[int, str | None]:
 
 def test_a_visitor_is_one_rater_of_the_deployment() -> None:
     """Who may chat and vote, within limits of their own."""
-    found = door().caller(request())
+    found = caller(door(), request())
     assert found is not None
     assert (found.tenant, found.visitor, found.scopes) == (DEPLOYMENT, SESSION.rater, {"chat", "feedback"})
     assert (found.limits, found.counted_as, found.key_id) == (LIMITS, SESSION.rater, "page")
@@ -52,26 +64,46 @@ def test_a_visitor_is_one_rater_of_the_deployment() -> None:
 @pytest.mark.parametrize("everybody", [False, True])
 def test_who_comes_from_anywhere_is_a_stranger(everybody: bool) -> None:
     """Where everybody is let in, whatever address the request is said to come from; on this machine alone nobody is."""
-    found = door(everybody=everybody).caller(request())
+    found = caller(door(everybody=everybody), request())
     assert found is not None and found.stranger is everybody
+
+
+@pytest.mark.parametrize(("invited", "stranger"), [(True, False), (None, True)])
+def test_who_was_invited_is_no_stranger(invited: bool | None, stranger: bool) -> None:
+    """Where everybody is let in; while nobody knows whether they still are, they are one."""
+    found = caller(door(everybody=True, invited=invited), request(cookie=HERS))
+    assert found is not None and (found.visitor, found.stranger) == ("ann", stranger)
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_an_invitation_that_ended_ends_the_session(everybody: bool) -> None:
+    """Its rater is not somebody's to be any more: what was hers is neither read nor taken back, and the next session is
+    another's."""
+    over = door(everybody=everybody, invited=False)
+    with pytest.raises(Forbidden) as refused:
+        caller(over, request(cookie=HERS))
+    assert code(refused.value) == (403, "invitation_ended")
+    assert asyncio.run(over.session(request(cookie=HERS))) is None
+    for other in (True, None):
+        assert asyncio.run(door(everybody=everybody, invited=other).session(request(cookie=HERS))) == INVITED
 
 
 def test_without_a_cookie_nobody_visits() -> None:
     """Then keys decide, as ever."""
-    assert door().caller(request(cookie="other=1")) is None
+    assert caller(door(), request(cookie="other=1")) is None
 
 
 @pytest.mark.parametrize("cookie", [TOKEN[:-1] + ("A" if TOKEN[-1] != "A" else "B"), "", "x" * 5000])
 def test_a_bad_session_is_said_so(cookie: str) -> None:
     """It is not taken for no session at all: on an open deployment its words would be credited to nobody."""
     with pytest.raises(Unauthorized) as refused:
-        door().caller(request(cookie=f"plumbline_session={cookie}"))
+        caller(door(), request(cookie=f"plumbline_session={cookie}"))
     assert code(refused.value) == (401, "session_expired")
 
 
 def test_an_old_session_is_over() -> None:
     with pytest.raises(Unauthorized):
-        door(now=NOW + sessions.LIFE_S).caller(request())
+        caller(door(now=NOW + sessions.LIFE_S), request())
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
@@ -80,9 +112,9 @@ def test_changes_need_the_token(method: str) -> None:
     others = sessions.csrf(KEY, sessions.begin(now=NOW))
     for headers in ({}, {"x_csrf_token": others}, {"x_csrf_token": ""}, {"x_csrf_token": "é"}):
         with pytest.raises(Forbidden) as refused:
-            door().caller(request(method, **headers))
+            caller(door(), request(method, **headers))
         assert code(refused.value) == (403, "csrf_failed")
-    assert door().caller(request(method, x_csrf_token=CSRF)) is not None
+    assert caller(door(), request(method, x_csrf_token=CSRF)) is not None
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -91,10 +123,10 @@ def test_only_our_own_origin_asks(method: str) -> None:
     probed from there, even with the token."""
     for site in ("same-site", "cross-site"):
         with pytest.raises(Forbidden) as refused:
-            door().caller(request(method, sec_fetch_site=site, x_csrf_token=CSRF))
+            caller(door(), request(method, sec_fetch_site=site, x_csrf_token=CSRF))
         assert code(refused.value) == (403, "csrf_failed")
     for site in ("same-origin", "none"):
-        assert door().caller(request(method, sec_fetch_site=site, x_csrf_token=CSRF)) is not None
+        assert caller(door(), request(method, sec_fetch_site=site, x_csrf_token=CSRF)) is not None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +147,7 @@ def test_who_is_let_in(options: dict[str, bool], client: str, host: str, admitte
     whose name are elsewhere, nobody."""
     asked = request(client=client, host=host)
     assert door(**options).admits(asked) == admitted
-    assert (door(**options).caller(asked) is not None) == admitted
+    assert (caller(door(**options), asked) is not None) == admitted
 
 
 def test_https_has_a_cookie_of_its_own() -> None:
@@ -126,8 +158,8 @@ def test_https_has_a_cookie_of_its_own() -> None:
     name, _, attributes = cookie.partition(f"={TOKEN}; ")
     assert name == "__Host-plumbline_session"
     assert set(attributes.split("; ")) == {"HttpOnly", "Max-Age=7776000", "Path=/", "SameSite=strict", "Secure"}
-    assert door().caller(request(scheme="https")) is not None
-    assert door().caller(request(scheme="https", cookie=f"plumbline_session={TOKEN}")) is None
+    assert caller(door(), request(scheme="https")) is not None
+    assert caller(door(), request(scheme="https", cookie=f"plumbline_session={TOKEN}")) is None
 
 
 def test_on_http_the_cookie_is_not_secure() -> None:

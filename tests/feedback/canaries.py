@@ -19,6 +19,7 @@ from core.shadow import ShadowAnswer
 from feedback import archiving, erasure
 from feedback.archive import Archive
 from feedback.archiving import Moved
+from feedback.invitations import Invitation
 from tests.feedback.conftest import WINDOW_S, completion_record
 from tests.feedback.rounds import cut, policy, publish
 from tests.serving.redis_process import RedisProcess
@@ -180,4 +181,8 @@ def plant(d: Deployment) -> None:
     d.archive()
     d.vote("chatcmpl-canary", RATER, kind="comment", value=COMMENT)
     d.vote("chatcmpl-other", OTHER, kind="rating", value=4)
+    invited = Invitation(id="5d" * 16, rater=RATER, created=1.0, expires=2**40, actor="test")
+    d.client.hset(keys.INVITATIONS, RATER, invited.to_json())
+    for decision in ("quarantine", "restore"):
+        assert d.api.post(f"/v1/raters/{RATER}/{decision}", json={"reason": "a test"}).status_code == 201
     assert d.found() == set(CANARIES)

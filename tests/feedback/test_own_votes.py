@@ -21,7 +21,7 @@ ANN, BEN = "web-ann", "web-ben"
 class Sessions:
     """Who comes with the header `x-rater` is that visitor: the seam at which core/visitors.py stands."""
 
-    def caller(self, request: Request) -> Caller | None:
+    async def caller(self, request: Request) -> Caller | None:
         rater = request.headers.get("x-rater")
         return None if rater is None else Caller(visitor=rater, key_id="page", scopes=frozenset({"feedback"}))
 

@@ -1,6 +1,5 @@
 """Raters on the admin listener, over a real Redis: who is trusted, and who was set aside by whom and why."""
 
-import asyncio
 import json
 import random
 from collections.abc import Callable
@@ -15,13 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import feedback.app
-from core import http, keys, registry
+from core import audit, http, keys, registry
 from core.records import Message, RaterReport, Share, SharedHabit, TrustReport
-from core.redis import connect_async
+from core.redis import script
 from core.settings import Settings
-from feedback import erasure, events, rater_review, scripts, snapshot, store
-from feedback.rows import fold_of
-from feedback.scripts import Call
+from feedback import erasure, events, rater_review, snapshot, store
+from feedback.rows import audited_rater, fold_of
 from tests.feedback.rounds import cut, policy
 from tests.feedback.wire import PREFERENCE, THUMB, error_of
 
@@ -67,7 +65,7 @@ def reviews(client: redis.Redis) -> list[tuple[str, str, str, str]]:
 
 def test_decisions_are_events_in_the_log(api, admin, redis_client, put_completion):
     """201 and an event for what is new, 200 with the decision that holds for what is so already; the history names who
-    decided what, when and why, the newest first."""
+    decided what, when and why, the newest first, and so does the audit, which has another name for the rater."""
     put_completion("chatcmpl-1")
     api.post("/v1/feedback", json=THUMB)
     path = "/v1/raters/user-7"
@@ -89,6 +87,11 @@ def test_decisions_are_events_in_the_log(api, admin, redis_client, put_completio
         ("user-7", "restore", "api:local", "it was a class of pupils"),
     ]
     shown = admin.get(path).json()
+    assert [(it.action, it.actor, it.reason, it.subject) for it in audit.history(redis_client)] == [
+        ("rater.quarantine", "api:local", WHY["reason"], shown["audited_as"]),
+        ("rater.restore", "api:local", "it was a class of pupils", shown["audited_as"]),
+    ]
+    assert audit.check(redis_client).fault == "" and "user-7" not in shown["audited_as"]
     assert shown["history"] == [second.json()["review"], first.json()["review"]]
     assert (shown["state"], shown["review"], shown["report"]) == ("active", shown["history"][0], None)
 
@@ -196,24 +199,20 @@ def test_the_scheduler_decides_by_what_it_saw(admin, redis_client):
     ]
 
 
-def test_a_silent_retry_is_no_second_decision(redis_server, redis_client):
+def test_a_silent_retry_is_no_second_decision(redis_client):
     """The Redis client may send a script twice; the second one finds what the first did, whatever happened between."""
 
-    def decision(action: str) -> Call:
+    def decision(action: str) -> int:
         said = json.dumps({"rater": "p", "action": action, "reason": "r", "actor": "admin"})
-        names = [keys.rater("p"), keys.QUARANTINED, keys.call(action)]
-        return Call(name="rater_review", keys=names, args=["p", action, said, 60])
+        names = [keys.FEEDBACK, keys.rater("p"), keys.QUARANTINED, keys.call(action)]
+        names += [keys.REGISTRY, keys.AUDIT, keys.AUDIT_HEAD]
+        args = [keys.FEEDBACK_INDEX, keys.comparison(""), "p", action, said, 60, "r", "admin", "rater_1"]
+        new, *_ = script(redis_client, *rater_review.SCRIPT)(keys=names, args=args)
+        return int(new)
 
-    async def twice() -> list[int]:
-        client = connect_async(redis_server)
-        try:
-            each = [await scripts.run(client, decision(it)) for it in ("quarantine", "restore", "quarantine")]
-        finally:
-            await client.aclose()
-        return [new for new, *_ in each]
-
-    assert asyncio.run(twice()) == [1, 1, 1]
+    assert [decision(it) for it in ("quarantine", "restore", "quarantine")] == [1, 1, 1]
     assert [action for _, action, *_ in reviews(redis_client)] == ["quarantine", "restore"]
+    assert [it.action for it in audit.history(redis_client)] == ["rater.quarantine", "rater.restore"]
     assert redis_client.smembers(keys.QUARANTINED) == set()
 
 
@@ -284,6 +283,8 @@ def test_one_rater_is_shown_whole(api, admin, redis_client):
         "id": "p",
         "object": "rater",
         "state": "active",
+        "invited_until": None,
+        "audited_as": audited_rater(store.deployment_salt(redis_client), "p"),
         "review": None,
         "report": {
             "votes": 41,

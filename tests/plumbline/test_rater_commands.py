@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from core import keys, registry
+from core import audit, keys, registry, sessions
 from core.records import PolicyState, PolicyVersion, RaterReport, Share, TrustReport
-from feedback import store
+from feedback import invitations, store
 from plumbline import views
 from tests import warm
 
@@ -64,12 +64,15 @@ def test_a_review_from_list_to_restoration(redis_server: str, redis_client: redi
         "reliability",
         "weight",
         "found",
+        "audited",
         "restore",
         "quarantine",
     ]
     assert shown[6].endswith(LONG)
-    assert shown[7].endswith("by cli:ann: a class of pupils") and shown[8].endswith("by cli:ann: a [script]")
+    assert shown[8].endswith("by cli:ann: a class of pupils") and shown[9].endswith("by cli:ann: a [script]")
     assert [it.event.action for it in store.log(redis_client)[1]] == ["quarantine", "restore"]
+    told = [(it.action, it.actor, it.reason) for it in audit.history(redis_client)]
+    assert told == [("rater.quarantine", "cli:ann", "a [script]"), ("rater.restore", "cli:ann", "a class of pupils")]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,38 @@ def test_a_mistake_is_one_line(redis_server: str, redis_client: redis.Redis, jud
     assert result.returncode == 2
     assert expected in result.stderr and "Traceback" not in result.stderr
     assert redis_client.exists(keys.FEEDBACK) == 0
+
+
+def test_an_invitation_from_link_to_dismissal(redis_server: str, redis_client: redis.Redis, tmp_path: Path) -> None:
+    """The link alone on standard output; it is signed with the deployment's secret. Who is invited is listed until they
+    are dismissed, with a reason."""
+    secret = "a secret of thirty-two characters"
+
+    def raters(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return plumbline(
+            "raters", *arguments, redis_url=redis_server, PLUMBLINE_SECRET=secret, PLUMBLINE_HOME=str(tmp_path)
+        )
+
+    made = raters("invite", "bea", "--days", "7", "--url", "https://chat.example/")
+    page, _, token = made.stdout.strip().partition("#invitation=")
+    assert (made.returncode, page) == (0, "https://chat.example/tasks")
+    assert made.stderr.startswith("bea is invited until ")
+    found = sessions.read(invitations.signing_key(secret.encode()), token, now=time.time())
+    assert found is not None and found.rater == "bea"
+    assert raters("invite", "bea").stdout.startswith("http://localhost:8000/tasks#invitation=")
+    [listed] = raters("invited").stdout.splitlines()
+    assert listed.startswith("bea  until ") and listed.endswith("  by cli:ann")
+    assert "invited       until " in raters("show", "bea").stdout
+    assert raters("dismiss", "bea", "--reason", " ").returncode == 2
+    assert raters("dismiss", "bea", "--reason", "done").stdout == "bea is not invited any more.\n"
+    again = raters("dismiss", "bea", "--reason", "done")
+    assert (again.returncode, again.stderr.strip()) == (
+        2,
+        "plumbline: bea is not invited; `plumbline raters invited` shows who is.",
+    )
+    refused = raters("invite", "web-1")
+    assert refused.returncode == 2 and "neither web-… nor key_…" in refused.stderr
+    assert raters("invited").stdout == ""
 
 
 @pytest.mark.parametrize("command", [[], ["list"], ["quarantine"]])

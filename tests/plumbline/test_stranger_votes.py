@@ -16,7 +16,7 @@ from plumbline import release as controller
 from serving.sequential_test import MIN_RATERS
 from tests.plumbline.releasing import OWNER
 from tests.plumbline.replicas import Deployment, Replica, chat
-from tests.plumbline.visiting import Visitor
+from tests.plumbline.visiting import Visitor, invitation
 from tests.serving import fake, policies
 from tests.waiting import eventually
 
@@ -92,6 +92,16 @@ def test_a_crowd_of_strangers_decides_no_release(deployment: Deployment, release
     found = evidence(deployment, release)
     assert (found.raters, found.log10_e, found.log10_e_against, found.finding) == (0, 0.0, 0.0, None)
     assert found.candidate_down + found.incumbent_down == 1
+
+
+def test_invited_raters_decide(deployment: Deployment, release: Release) -> None:
+    """On a page that is open to everybody: fifty whom the operator named, of fifty, promote."""
+    replica = started(deployment, page="open")
+    for number in range(MIN_RATERS):
+        rater = Visitor(replica.url, invitation=invitation(deployment, f"rater-{number}"))
+        prefers(deployment, rater, release.version)
+    found = evidence(deployment, release)
+    assert (found.wins, found.raters, found.finding) == (MIN_RATERS, MIN_RATERS, "better")
 
 
 def test_this_machines_own_visitors_decide(deployment: Deployment, release: Release) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import redis
 
-from core import keys, registry
+from core import audit, keys, registry
 from core.adapters import MANIFEST, BaseShapes
 from core.records import (
     AdapterManifest,
@@ -258,6 +258,8 @@ def test_doing_it_again_is_doing_it_once(redis_server, redis_client, config, cro
     later, _ = start(redis_client, config)
     assert later.snapshot != first.snapshot
     assert len(events(redis_client)) == RING
+    told = [it.actor for it in audit.history(redis_client) if it.action == "rater.quarantine"]
+    assert told == ["scheduler"] * RING
     ring = {f"ring-{number}" for number in range(RING)}
     assert {name for name, each in reports(redis_client).items() if each.quarantined} == ring
     assert (report(redis_client).raters, report(redis_client).quarantined) == (HONEST, RING)

@@ -7,20 +7,26 @@ import httpx
 import redis
 
 from core import keys
+from feedback import invitations
+from tests.plumbline.replicas import Deployment
 
 
 class Visitor:
-    """One session on one replica: `Visitor(replica.url)` is let in at once."""
+    """One browser on one replica: `Visitor(replica.url)` is let in at once, by an invitation if there is one."""
 
-    def __init__(self, url: str, **headers: str) -> None:
+    def __init__(self, url: str, *, invitation: str | None = None, **headers: str) -> None:
         self.client = httpx.Client(base_url=url, timeout=30, headers=headers)
-        self.answer = self.begin()
-        session = self.answer.json() if self.answer.status_code == 200 else {}
-        self.rater: str = session.get("rater", "")
-        self.csrf: str = session.get("csrf", "")
+        self.rater, self.csrf = "", ""
+        self.answer = self.begin() if invitation is None else self.follow(invitation)
 
-    def begin(self) -> httpx.Response:
-        return self.client.post("/page/session", json={})
+    def begin(self, **asked: object) -> httpx.Response:
+        answer = self.client.post("/page/session", json=asked)
+        if answer.status_code == 200:
+            self.rater, self.csrf = answer.json()["rater"], answer.json()["csrf"]
+        return answer
+
+    def follow(self, invitation: str, *, accept: bool = True) -> httpx.Response:
+        return self.begin(invitation=invitation, accept=accept)
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"x-csrf-token": self.csrf} | options.pop("headers", {})
@@ -33,6 +39,12 @@ class Visitor:
     def vote(self, completion: str, **fields: Any) -> httpx.Response:
         body = {"target": {"type": "completion", "id": completion}, "kind": "thumb", "value": 1}
         return self.send("POST", "/v1/feedback", json=body | fields)
+
+
+def invitation(deployment: Deployment, rater: str, *, days: int = 30) -> str:
+    """What a link says behind its `#invitation=`."""
+    it = invitations.invite(deployment.store.client(), rater, days=days, actor="test")
+    return invitations.link(invitations.signing_key(deployment.secret), it).removeprefix("/tasks#invitation=")
 
 
 def leave(client: redis.Redis, counted_as: str, bucket: str, left: int) -> None:

@@ -1,6 +1,6 @@
 /**
- * Who is at the page: an anonymous rater whom the server names in a cookie that no script can read. What the page itself
- * keeps is the CSRF token, which every request that changes something must bring.
+ * Who is at the page: an anonymous or invited rater whom the server names in a cookie that no script can read. What the
+ * page itself keeps is the CSRF token, which every request that changes something must bring.
  */
 
 import { signal } from "@preact/signals";
@@ -22,15 +22,23 @@ let opening: Promise<Session | null> | null = null;
 
 /** Makes a session, or finds the one that the cookie names. Asked twice at once, it asks the server once. */
 export function openSession(): Promise<Session | null> {
-  opening ??= ask().finally(() => {
+  opening ??= ask({}).finally(() => {
     opening = null;
   });
   return opening;
 }
 
-async function ask(): Promise<Session | null> {
+/**
+ * Makes a session of the rater whom an invitation names.
+ * @param accept whether the person at the page was told who that is; else the server may refuse, `confirmation_required`
+ */
+export function acceptInvitation(invitation: string, accept: boolean): Promise<Session | null> {
+  return ask({ invitation, accept });
+}
+
+async function ask(body: object): Promise<Session | null> {
   try {
-    session.value = await json<Session>(await send("page/session", { method: "POST", body: {} }));
+    session.value = await json<Session>(await send("page/session", { method: "POST", body }));
   } catch (error) {
     if (!(error instanceof ApiError) || (error.status !== 404 && error.code !== "visitors_not_admitted")) throw error;
     session.value = null;

@@ -4,6 +4,7 @@ import { signal } from "@preact/signals";
 import { closedBecause, session } from "../api/session";
 import { Announcements } from "../ui/announce";
 import { Icon, Mark } from "../ui/Icon";
+import { Invitation } from "../ui/Invitation";
 import { type KeyGroup, KeysDialog } from "../ui/KeysDialog";
 import { pressedBy } from "../ui/keys";
 import { Menu } from "../ui/Menu";
@@ -87,6 +88,7 @@ export function App() {
         </div>
       </div>
       <Announcements />
+      <Invitation />
       <Drawer />
       <MyVotes open={shown.value === "votes"} onClose={close} />
       <Settings open={shown.value === "data"} onClose={close} />

@@ -2,7 +2,6 @@
 
 import { render } from "preact";
 import { ApiError } from "../api/send";
-import { openSession } from "../api/session";
 import "../styles/base.css";
 import "../styles/controls.css";
 import "../styles/prose.css";
@@ -10,6 +9,7 @@ import "../styles/cards.css";
 import "../styles/chat.css";
 import "../styles/dialogs.css";
 import { toast } from "../ui/announce";
+import { enter, followLinks } from "../ui/Invitation";
 import { listen } from "../ui/keys";
 import { applyTheme } from "../ui/theme";
 import { App } from "./App";
@@ -24,7 +24,7 @@ async function start(): Promise<void> {
   listen();
   render(<App />, document.getElementById("app") as HTMLElement);
   try {
-    if ((await openSession()) === null) return;
+    if ((await enter()) === null) return;
     await openAddress();
     await readEntries();
     await save(); // what an earlier visit could not save
@@ -36,6 +36,7 @@ async function start(): Promise<void> {
   }
 }
 
+followLinks();
 window.addEventListener("popstate", () => void openAddress());
 window.addEventListener("pagehide", () => {
   halt();

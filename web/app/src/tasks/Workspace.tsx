@@ -8,11 +8,12 @@
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "../api/send";
-import { openSession, session } from "../api/session";
+import { session } from "../api/session";
 import { answerTask, isOver, nextTask, type Progress, progress, skipTask, type Task } from "../api/tasks";
 import { read, write } from "../model/storage";
 import { Announcements, clearToast, toast } from "../ui/announce";
 import { Icon, Mark } from "../ui/Icon";
+import { enter, Invitation } from "../ui/Invitation";
 import { type KeyGroup, KeysDialog } from "../ui/KeysDialog";
 import { pressedBy } from "../ui/keys";
 import { nextTheme } from "../ui/theme";
@@ -71,7 +72,7 @@ async function next(): Promise<void> {
 
 async function start(): Promise<void> {
   try {
-    await openSession();
+    await enter();
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     state.value = { is: "away", why: error.message };
@@ -122,6 +123,7 @@ export function Workspace() {
       </header>
       <Middle />
       <Announcements />
+      <Invitation />
       <KeysDialog open={keys} onClose={() => setKeys(false)} groups={KEYS} />
       <button type="button" class="key-only" tabIndex={-1} aria-hidden="true" onClick={nextTheme} {...pressedBy("t")} />
     </>
