@@ -254,12 +254,14 @@ async def _record(url: str, ids: Sequence[str]) -> None:
     """Completions as serving records them."""
     client = connect_async(url)
     records, slots, rng = CompletionLog(client, window_s=_WINDOW_S), asyncio.Semaphore(_AT_ONCE), random.Random(0)
+    looking = asyncio.Lock()
 
     async def one(identifier: str) -> None:
         async with slots:
             record = _completion(identifier, rng)
             while not (await records.open([record]) and await records.close(record)):
-                await records.sample()  # at first, and after a moment of a busy disk: it is not timed
+                async with looking:
+                    await records.sample()  # at first, and after a moment of a busy disk: it is not timed
 
     await asyncio.gather(*(one(identifier) for identifier in ids))
     await client.aclose()

@@ -51,7 +51,8 @@ function row(run: Run, isChosen: boolean, choose: () => void) {
     <State {...run} />,
     `v${parent}`,
     <>
-      {version !== null && `v${version}, gate ${verdict}`} {reason}
+      {version !== null && `v${version}, gate ${verdict}: `}
+      {reason}
     </>,
     time(created),
     state === "running" || state === "queued" ? (
