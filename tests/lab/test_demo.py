@@ -4,20 +4,18 @@ import asyncio
 import itertools
 import json
 import random
-import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from rich.console import Console
 
-from core import keys, registry, releases
 from core.errors import PlumblineError
-from core.evidence import Evidence
-from core.records import GateReport, PolicyState, PolicyVersion, RunState, SnapshotManifest, Verdict
+from core.records import SnapshotManifest, Verdict
 from core.settings import Settings
 from lab.arena import Arena, ArenaAnswer, ArenaConfig
 from lab.base_config import DEMO_FILE
@@ -28,9 +26,9 @@ from lab.display import Display
 from lab.raters import RatersConfig
 from lab.release import ReleaseConfig
 from lab.world import sample_prompts
+from tests.lab.fake_learner import FakeLearner
 from tests.lab.fake_service import FakeService
 from tests.lab.test_report import FIRST, SECOND
-from training import runs
 from training.recipe import load_recipe
 
 CONFIG = DemoConfig(
@@ -56,130 +54,6 @@ class FakeStack:
     settings: Settings
 
 
-class FakeLearner:
-    """Notices votes, runs "training" in a thread through the real run and registry scripts, and swaps the service."""
-
-    def __init__(self, service: FakeService, client: redis.Redis, artifacts: Path, verdicts: list[Verdict]) -> None:
-        self.service, self.client, self.artifacts = service, client, artifacts
-        self.verdicts = iter(verdicts)
-        self.rounds = max(1, len(verdicts))
-        """Votes that are still under way when the last round's run ends start no further one."""
-        self.votes = self.used = 0
-        self.end = "promoted"
-        """How releases end; `open`: not at all."""
-        self.failure = ""
-        """If set, the next run fails for this reason."""
-        self.threads: list[threading.Thread] = []
-        zero = PolicyVersion(
-            version=0,
-            parent=None,
-            base_sha256="b",
-            adapter_sha256="a",
-            method="zero",
-            created=0.0,
-            state=PolicyState.LIVE,
-        )
-        registry.initialise(client, zero, actor="test")
-        service.on_preference = self.notice
-
-    def notice(self) -> None:
-        self.votes += 1
-        if len(self.threads) == self.rounds:
-            return
-        is_idle = not runs.active(self.client) and releases.current(self.client) is None
-        if self.votes - self.used >= CONFIG.min_votes and is_idle:
-            self.used = self.votes
-            run_id = self.queue()
-            self.threads.append(threading.Thread(target=self.learn, args=[run_id]))
-            self.threads[-1].start()
-
-    def queue(self) -> str:
-        """Every vote is a row but one in each round, which is dropped."""
-        number = len(self.threads) + 1
-        manifest = SnapshotManifest(
-            id=f"snapshot-{number}",
-            created=0.0,
-            last_event="1-0",
-            rows=self.votes - number,
-            rows_by_fold={"optimize": self.votes - number},
-            policy_rows=10 * number,
-            prompts=5,
-            dropped={"identical": number},
-            thumbs=3 * number,
-            live_version=self.service.live,
-            base_sha256="b",
-            tokenizer_sha256="t",
-        )
-        directory = self.artifacts / "snapshots" / manifest.id
-        directory.mkdir(parents=True)
-        (directory / "manifest.json").write_text(manifest.to_json())
-        seconds, _ = self.client.time()
-        run = runs.planned(snapshot=manifest.id, parent=self.service.live, recipe="{}", last_vote=float(seconds))
-        assert runs.create(self.client, run, votes=self.votes) == "created"
-        return run.id
-
-    def outlast_the_votes(self) -> None:
-        """Real training takes longer than the raters take to notice it; they must not vote the next run into being."""
-        seen = -1
-        while seen != self.votes:
-            seen = self.votes
-            time.sleep(0.5)
-        self.used = self.votes
-
-    def learn(self, run_id: str) -> None:
-        run = runs.claim(self.client, run_id, "worker", 60.0)
-        assert run is not None
-        runs.heartbeat(self.client, run_id, run.attempt, "reward", 0.5, 60.0)
-        self.outlast_the_votes()
-        if self.failure:
-            runs.finish(self.client, run_id, run.attempt, RunState.FAILED, self.failure)
-            return
-        directory = self.artifacts / "runs" / run_id / "reward"
-        directory.mkdir(parents=True)
-        (directory / "reward.json").write_text(json.dumps({"test_accuracy": 0.7, "head": "surprise"}))
-        self.service.broken = ""
-        verdict = next(self.verdicts)
-        metrics = {"kl_to_parent": 0.5, "kl_to_base": 0.8, "mean_tokens": 9.0}
-        gate = GateReport(verdict=verdict, live_version=run.parent, checks=[], metrics=metrics, summary="for a test")
-        candidate = PolicyVersion(
-            version=-1,
-            parent=run.parent,
-            base_sha256="b",
-            adapter_sha256="a",
-            method="dpo",
-            snapshot=run.snapshot,
-            run=run_id,
-            gate=gate,
-            created=0.0,
-            state=PolicyState.CANDIDATE,
-        )
-        version = registry.publish(self.client, candidate, gate, run=run_id, attempt=run.attempt)
-        if verdict is Verdict.PASS:
-            self.decide(f"rel_{version}")
-        if verdict is Verdict.PASS and self.end == "promoted":
-            self.service.resident = sorted({0, self.service.live, version})
-            self.service.live = version
-
-    def decide(self, release_id: str) -> None:
-        """Five more votes, and the release is what the test wants it to be."""
-        target = self.votes + 5
-        while self.votes < target - 3 and self.end != "open":
-            time.sleep(0.02)
-        releases.advance(self.client, release_id, from_stage=releases.FIRST, reason="it is quiet")
-        time.sleep(1.0)  # the demo looks twice a second
-        while self.votes < target and self.end != "open":
-            time.sleep(0.02)
-        if self.end == "open":
-            return
-        found = Evidence(release=release_id, position="1-0", wins=4, losses=1, log10_e=1.5)
-        self.client.hset(keys.release_evidence(release_id), "record", found.to_json())
-        self.used = self.votes
-        if self.end == "promoted":
-            releases.promote(self.client, release_id, reason="e = 32", actor="scheduler")
-        else:
-            releases.end(self.client, release_id, state="rolled_back", reason="e = 40 against", actor="scheduler")
-
-
 class Told:
     """One telling: `Told(...).tell(verdicts)` runs the demo and keeps what it printed and wrote."""
 
@@ -191,7 +65,7 @@ class Told:
         self.console = Console(width=130, force_terminal=False, file=(home / "printed").open("w+"))
 
     def learner(self, *verdicts: Verdict) -> FakeLearner:
-        return FakeLearner(self.service, self.stack.redis, self.settings.artifacts, list(verdicts))
+        return FakeLearner(self.service, self.stack.redis, self.settings, list(verdicts), self.printed)
 
     async def run(self, config: DemoConfig = CONFIG, *, exit_after: bool = True) -> int:
         display, seconds = Display(self.console), {"start": 1.0}
@@ -201,14 +75,37 @@ class Told:
         self.console.file.flush()
         return Path(self.console.file.name).read_text()
 
+    def written(self) -> dict[str, Any]:
+        """The file of figures."""
+        return dict(json.loads(self.json_path.read_text()))
 
-@pytest.fixture
-def told(redis_client: redis.Redis, tmp_path: Path) -> Iterator[Told]:
+
+@contextmanager
+def telling(client: redis.Redis, home: Path) -> Iterator[Told]:
     """Version 0 says something good or gibberish in turns; a later version says only good things."""
     texts = itertools.cycle(["Hello, nice to meet you.", "Gibberish of nobody"])
     service = FakeService(lambda prompt, version: "I do not know that." if version else next(texts))
     with service.serve() as url:
-        yield Told(url, service, redis_client, tmp_path)
+        yield Told(url, service, client, home)
+
+
+@pytest.fixture
+def told(redis_client: redis.Redis, tmp_path: Path) -> Iterator[Told]:
+    with telling(redis_client, tmp_path) as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def held_back(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    """Told once for all who look at what it left: version 1 passes, version 2 does not, and that is no failure."""
+    with (
+        redis.Redis.from_url(redis_server, decode_responses=True) as client,
+        telling(client, tmp_path_factory.mktemp("held-back")) as it,
+    ):
+        client.flushall()
+        it.learner(Verdict.PASS, Verdict.FAIL)
+        assert asyncio.run(it.run()) == 0
+        yield it
 
 
 def test_two_rounds_from_votes_to_better_answers(told: Told) -> None:
@@ -217,7 +114,7 @@ def test_two_rounds_from_votes_to_better_answers(told: Told) -> None:
 
     assert asyncio.run(told.run()) == 0
 
-    written = json.loads(told.json_path.read_text())
+    written = told.written()
     first, second = written["rounds"]
     assert [(row["version"], row["gate"], row["failed"]) for row in (first, second)] == [(1, "pass", 0), (2, "pass", 0)]
     assert all(row["served"] > 0 and row["vote_to_first_token_s"] is not None for row in (first, second))
@@ -235,14 +132,11 @@ def test_two_rounds_from_votes_to_better_answers(told: Told) -> None:
     assert "Release rel_1 promoted: e = 32" in printed and "10% of end users: it is quiet" in printed
 
 
-def test_a_rounds_figures_are_its_snapshots(told: Told) -> None:
+def test_a_rounds_figures_are_its_snapshots(held_back: Told) -> None:
     """A row shows the votes, drops and thumbs that the round's own snapshot holds, and what the run measured."""
-    learner = told.learner(Verdict.PASS, Verdict.FAIL)
-
-    asyncio.run(told.run())
-
-    first, second = json.loads(told.json_path.read_text())["rounds"]
-    manifests = [learner.artifacts / "snapshots" / f"snapshot-{number}" / "manifest.json" for number in (1, 2)]
+    first, second = held_back.written()["rounds"]
+    snapshots = held_back.settings.artifacts / "snapshots"
+    manifests = [snapshots / f"snapshot-{number}" / "manifest.json" for number in (1, 2)]
     rows = [SnapshotManifest.model_validate_json(path.read_text()).rows for path in manifests]
     assert [row["votes"] for row in (first, second)] == rows
     assert [row["dropped"] for row in (first, second)] == [{"identical": 1}, {"identical": 2}]
@@ -252,18 +146,14 @@ def test_a_rounds_figures_are_its_snapshots(told: Told) -> None:
     assert 0.5 <= first["rm_ceiling"] <= 1.0
 
 
-def test_a_rejected_second_round_is_a_valid_end(told: Told) -> None:
+def test_a_rejected_second_round_is_a_valid_end(held_back: Told) -> None:
     """The rejected version has a row with its reason and no win rate, for nobody can ask it; the demo succeeded."""
-    told.learner(Verdict.PASS, Verdict.FAIL)
-
-    assert asyncio.run(told.run()) == 0
-
-    written = json.loads(told.json_path.read_text())
+    written = held_back.written()
     assert [row["win_rate"] is None for row in written["rounds"]] == [False, True]
     assert (written["rounds"][1]["gate"], written["rounds"][1]["tokens"]) == ("fail", 9.0)
     assert written["rounds"][1]["vote_to_first_token_s"] is None
     assert (written["v2_vs_v1"], written["newest"]) == (None, 1)
-    assert "held assistant@v2 back" in told.printed()
+    assert "held assistant@v2 back" in held_back.printed()
 
 
 def test_a_release_that_people_refuse_is_no_success(told: Told) -> None:
@@ -272,7 +162,7 @@ def test_a_release_that_people_refuse_is_no_success(told: Told) -> None:
 
     assert asyncio.run(told.run()) == 1
 
-    first = json.loads(told.json_path.read_text())["rounds"][0]
+    first = told.written()["rounds"][0]
     assert (first["release"]["state"], first["release"]["reason"]) == ("rolled_back", "e = 40 against")
     assert (first["win_rate"], first["vote_to_first_token_s"]) == (None, None)
 
@@ -286,13 +176,9 @@ def test_a_release_that_is_never_decided_ends_the_demo(told: Told) -> None:
         asyncio.run(told.run(config))
 
 
-def test_everybody_in_the_crowd_comes_once(told: Told) -> None:
+def test_everybody_in_the_crowd_comes_once(held_back: Told) -> None:
     """First votes are evidence, so each person of a release has a name of their own."""
-    told.learner(Verdict.PASS, Verdict.FAIL)
-
-    asyncio.run(told.run())
-
-    raters = [vote["rater"]["id"] for vote in told.service.votes if vote["rater"]["id"].startswith("rel_1-")]
+    raters = [vote["rater"]["id"] for vote in held_back.service.votes if vote["rater"]["id"].startswith("rel_1-")]
     assert len(raters) >= 5 and len(set(raters)) == len(raters)
 
 
@@ -303,7 +189,7 @@ def test_a_failed_chat_fails_the_demo(told: Told) -> None:
 
     assert asyncio.run(told.run()) == 1
 
-    first, second = json.loads(told.json_path.read_text())["rounds"]
+    first, second = told.written()["rounds"]
     assert first["failed"] > 0
     assert second["failed"] == 0
 
