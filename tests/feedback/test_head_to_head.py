@@ -1,8 +1,5 @@
 """Two versions by the votes of those who compared them: hand-computed shares, and which votes are left out."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from feedback.head_to_head import HeadToHead, head_to_head
 from feedback.version_votes import Tokens, VersionVote
+from tests import warm
 
 
 def votes(first: int, second: int, count: int, *, won: float = 1.0, tokens: Tokens | None = None) -> list[VersionVote]:
@@ -86,10 +84,9 @@ def test_the_program_reads_the_log(
         target = {"type": "comparison", "id": put_comparison(f"{number}")}
         said = {"kind": "preference", "value": "a" if number else "b", "rater": {"id": f"user-{number}"}}
         assert api.post("/v1/feedback", json=said | {"target": target}).status_code == 201
-    environment = os.environ | {"REDIS_URL": redis_server, "ARTIFACTS_URL": str(tmp_path)}
-    command = [sys.executable, "-m", "feedback.head_to_head"]
-    done = subprocess.run([*command, "2", "3"], env=environment, capture_output=True, text=True, timeout=60)
+    environment = {"REDIS_URL": redis_server, "ARTIFACTS_URL": str(tmp_path)}
+    done = warm.run("feedback.head_to_head", "2", "3", **environment)
     found = HeadToHead.model_validate_json(done.stdout)
     assert (found.wins, found.losses, found.votes, found.raters) == (3, 1, 4, 4)
-    wrong = subprocess.run([*command, "2"], env=environment, capture_output=True, text=True, timeout=60)
+    wrong = warm.run("feedback.head_to_head", "2", **environment)
     assert (wrong.returncode, wrong.stderr) == (2, "usage: python -m feedback.head_to_head BEFORE AFTER\n")

@@ -9,6 +9,7 @@ import pytest
 
 from plumbline import openapi
 from plumbline.openapi import Listener
+from tests import warm
 
 ROOT = Path(__file__).parents[2]
 FILES: dict[Listener, str] = {"public": "openapi.json", "admin": "openapi-admin.json"}
@@ -68,5 +69,5 @@ def test_it_takes_neither_torch_nor_vllm_nor_redis() -> None:
     code += "print(*sorted({'torch', 'vllm', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
-    wrong = subprocess.run([sys.executable, "-m", "plumbline.openapi", "x"], capture_output=True, text=True, cwd=ROOT)
+    wrong = warm.run("plumbline.openapi", "x")
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)

@@ -1,10 +1,7 @@
 """Two processes (gloo, CPU): the training of one process, and every file once."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +16,6 @@ from training import dpo, kto, reward
 from training.data import split
 from training.devices import Devices
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ["lora.rank=2", "precision=float32", "threads=1", "batch_rows=10", "epochs=2", "learning_rate=0.001"]
 SETTINGS += ["min_reward_pairs=10", "sampling.max_new_tokens=4", "reward.reference_samples=32"]
 SETTINGS += ["dpo.kl_samples=4", "kto.kl_samples=4"]
@@ -68,10 +64,8 @@ def on_two(said: Path, program: str, *arguments: str) -> str:
 
 def test_torchrun_tells_processes_of_each_other() -> None:
     """And what it tells them is what the tests below tell theirs, which need not import torch."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [*launch, "-m", "tests.training.rank"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    launch = ["--nproc-per-node", "2", "--standalone", "-m", "tests.training.rank"]
+    done = warm.run("torch.distributed.run", *launch, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == RANKS
 

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -331,13 +330,3 @@ def test_skipping_is_status_3_with_its_reason(workshop: Workshop, zero: Path, tm
 
     assert result.returncode == 3
     assert "usable votes prefer one answer" in json.loads(result.stdout.splitlines()[-1])["skipped"]
-
-
-@pytest.mark.parametrize("program", ["reward", "dpo", "publish", "evaluate"])
-def test_arguments_are_checked_before_torch_is_loaded(program: str) -> None:
-    """Importing a program loads neither torch nor transformers."""
-    code = f"import sys, training.{program}; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
-
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert result.stdout.strip() == "[]"
