@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -14,6 +15,7 @@ from core.shadow import Shadow
 from feedback.head_to_head import HeadToHead
 from plumbline.local_time import local_time
 from plumbline.policies import Change, Difference, Step, Votes
+from plumbline.tables import lines
 from serving.release import preferred, votes
 
 _console = Console(highlight=False, soft_wrap=True)
@@ -57,15 +59,12 @@ def preferred_by_people(of: HeadToHead) -> str:
 
 
 def print_releases(found: Sequence[Release]) -> None:
-    """One line each, whatever the width: `plumbline releases show` has the rest."""
-    table = Table("release", "version", "against", "state", "stage", "opened", "reason", box=None)
-    for column in table.columns:
-        column.no_wrap = True
-    table.columns[-1].overflow = "ellipsis"
+    """`plumbline releases show` has the rest."""
+    table = lines("release", "version", "against", "state", "stage", "opened", "reason")
     for each in found:
         stage = f"{STAGES[each.stage]:.0%}" if each.stage != SHADOW else "unseen"
         row = [each.id, f"v{each.version}", f"v{each.against}", each.state, stage, local_time(each.opened)]
-        table.add_row(*row, each.reason)
+        table.add_row(*row, escape(each.reason))
     _console.print(table if found else "No candidate has passed its gate yet.")
 
 

@@ -12,6 +12,7 @@ from core import audit, keys, registry, releases
 from core.records import AuditEvent, GateReport, PolicyVersion, Run, RunState, TrustReport
 from plumbline import policy_views, sentinel_view
 from plumbline.local_time import local_time
+from plumbline.tables import lines
 from training import runs
 
 _console = Console(highlight=False)
@@ -73,7 +74,7 @@ def trusted(report: TrustReport | None, *, quarantined: int) -> str:
 
 
 def print_policies(client: redis.Redis) -> None:
-    table = Table("version", "state", "parent", "method", "gate", "adapter", "created", box=None)
+    table = Table("version", "state", "parent", "method", "gate", "adapter", "created", box=None, pad_edge=False)
     for policy in registry.policies(client):
         table.add_row(
             policy.name,
@@ -119,15 +120,13 @@ def _about(event: AuditEvent) -> str:
 
 
 def print_runs(client: redis.Redis) -> None:
-    """One line a run, whatever the width: `plumbline runs show` has the rest."""
-    table = Table("run", "state", "stage", "attempt", "parent", "version", "created", "reason", box=None)
-    for column in table.columns:
-        column.no_wrap = True
-    table.columns[-1].overflow = "ellipsis"
+    """`plumbline runs show` has the rest."""
+    table = lines("run", "state", "versions", "created", "reason")
     for run in runs.all_runs(client):
-        version = "" if run.version is None else f"v{run.version}"
-        row = [run.id[:12], str(run.state), run.stage, str(run.attempt), f"v{run.parent}", version]
-        table.add_row(*row, local_time(run.created), f"{run.verdict}: {run.reason}" if run.verdict else run.reason)
+        state = str(run.state) if run.state in ("queued", "done") else f"{run.state}: {run.stage}"
+        versions = f"v{run.parent} →" if run.version is None else f"v{run.parent} → v{run.version}"
+        reason = f"{run.verdict}: {run.reason}" if run.verdict else run.reason
+        table.add_row(run.id[:12], state, versions, local_time(run.created), escape(reason))
     _console.print(table)
 
 
