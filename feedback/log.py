@@ -13,6 +13,8 @@ from feedback.events import after as lies_after
 
 CHUNK = 1000
 """Entries or records of one round trip."""
+_SIDES = 2 * CHUNK
+"""Records that are looked for at a time: those of a thousand comparisons lie together in the archive."""
 _T = TypeVar("_T")
 _KEYS: dict[RecordTable, Callable[[str], str]] = {"completions": keys.completion, "comparisons": keys.comparison}
 
@@ -71,7 +73,7 @@ def records(
 ) -> Iterator[tuple[str, str]]:
     """Id and JSON of each record that the archive or Redis still holds, but for deleted ones. What is archived never
     changes again."""
-    for batch in batches(ids):
+    for batch in batches(ids, _SIDES):
         chunk = _standing(client, batch)
         archived = dict(archive.records(table, chunk)) if archive is not None else {}
         yield from archived.items()
@@ -86,6 +88,8 @@ def records(
 
 def _standing(client: redis.Redis, ids: list[str]) -> list[str]:
     """Those that nobody deleted: the archive may still hold them for a moment (feedback/deletion.py)."""
+    if not client.exists(keys.DELETED):
+        return ids
     deleted = cast(list[int], client.smismember(keys.DELETED, ids))
     return [identifier for identifier, is_deleted in zip(ids, deleted, strict=True) if not is_deleted]
 
@@ -103,8 +107,8 @@ def _entry(position: str, fields: dict[str, str]) -> Entry:
     return Entry(position=position, **fields)
 
 
-def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """At most `CHUNK` at a time."""
+def batches(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
+    """At most `size` at a time."""
     remaining = iter(items)
-    while batch := list(itertools.islice(remaining, CHUNK)):
+    while batch := list(itertools.islice(remaining, size)):
         yield batch
