@@ -3,6 +3,8 @@ of the votes stay: what is large is read once, however long the log is.
 """
 
 import dataclasses
+import fcntl
+import os
 import pickle
 import tempfile
 import types
@@ -18,7 +20,7 @@ from feedback import encoding, examples
 from feedback.eligibility import Circumstances, UsableVote
 from feedback.encoding import Encoded
 from feedback.essence import ComparisonEssence, Sampled
-from feedback.examples import Selection
+from feedback.examples import Place, Selection
 from feedback.rows import PromptRow, VoteRow
 
 _PROMPT = encoding.schema_of(PromptRow)
@@ -39,7 +41,8 @@ class _Draft:
 
 
 class Drafts:
-    """Rows of chunk after chunk, in a file without a name that is gone with this.
+    """Rows of chunk after chunk, in a file without a name that is gone with this. Processes that make them write them
+    there: what is large passes through no pipe.
 
     Example:
         with Drafts(directory, comparisons, by=by) as drafts:
@@ -51,6 +54,7 @@ class Drafts:
     def __init__(self, directory: Path, comparisons: Comparisons, *, by: Circumstances) -> None:
         self._comparisons, self._by = comparisons, by
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - closed by __exit__
+        self._places: list[Place] = []
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +64,9 @@ class Drafts:
     ) -> None:
         self._file.close()
 
-    def make(self, votes: Sequence[UsableVote], records: Mapping[str, Sampled]) -> bytes:
-        """Of votes whose completions are among the records; for `keep`. Any process may do this."""
+    def make(self, votes: Sequence[UsableVote], records: Mapping[str, Sampled]) -> Place:
+        """Of votes whose completions are among the records; where they lie, for `keep`. The process that opened the
+        file may do this, and those that it forked."""
         asked = self._comparisons({it.feedback.target.id for it in votes if it.feedback.target.type == "comparison"})
         tables: dict[type[Any], list[tuple[VoteRow, bytes, bytes]]] = {}
         for vote in votes:
@@ -71,21 +76,29 @@ class Drafts:
             (prompt,) = encoding.digests([examples.prompt_row(found[0])])
             for row in found:
                 tables.setdefault(type(row), []).append((row, vote.spelling, prompt))
-        return pickle.dumps([_draft(kind, *zip(*held, strict=True)) for kind, held in tables.items()], protocol=5)
+        drafts = [_draft(kind, *zip(*held, strict=True)) for kind, held in tables.items()]
+        return self._append(pickle.dumps(drafts, protocol=5))
 
-    def keep(self, made: bytes) -> None:
-        pickle.dump(made, self._file, protocol=5)
+    def _append(self, made: bytes) -> Place:
+        """One process at a time."""
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            start = self._file.seek(0, os.SEEK_END)
+            self._file.write(made)
+            self._file.flush()
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        return start, len(made)
+
+    def keep(self, made: Place) -> None:
+        self._places.append(made)
 
     def settled(self, selection: Selection, clusters: set[str]) -> Iterator[Encoded]:
         """What the selection leaves of the rows, in the order in which they were kept; and the prompts of clusters that
         are not in `clusters`, which grows."""
-        self._file.seek(0)
-        while True:
-            try:
-                made = pickle.load(self._file)
-            except EOFError:
-                return
-            for draft in pickle.loads(made):
+        for start, length in self._places:
+            self._file.seek(start)
+            for draft in pickle.loads(self._file.read(length)):
                 ids = draft.rows.batch.column("feedback_id").to_pylist()
                 kept = [identifier not in selection.excluded for identifier in ids]
                 yield _withheld(draft.rows, [identifier in selection.withheld for identifier in ids]).kept(kept)

@@ -51,6 +51,8 @@ _AS: dict[str, As] = {
 
 Completions = Callable[[Iterable[str]], Mapping[str, Sampled]]
 """Gives the records of these ids that still exist."""
+Place = tuple[int, int]
+"""Where what a `Taker` made of a chunk begins in its file, and its length."""
 Fields = dict[str, Any]
 _T = TypeVar("_T")
 
@@ -77,10 +79,10 @@ class Taker(Protocol):
     """Takes what is to be made of votes while their completions are at hand, a chunk at a time, in the order of time;
     before it is known which of the votes stay."""
 
-    def make(self, votes: Sequence[UsableVote], records: Mapping[str, Sampled]) -> bytes:
-        """In any process."""
+    def make(self, votes: Sequence[UsableVote], records: Mapping[str, Sampled]) -> Place:
+        """In this process, or in one that was forked from it."""
 
-    def keep(self, made: bytes) -> None:
+    def keep(self, made: Place) -> None:
         """In the one that called `select`."""
 
 
@@ -214,12 +216,12 @@ def _judged(
 ) -> tuple[list[UsableVote], dict[str, Unusable | Crowded]]:
     candidates = sorted((vote for vote in active if vote.feedback.kind in KINDS), key=_time)
 
-    def facts(span: slice) -> tuple[list[Unusable | tuple[Any, ...]], bytes]:
+    def facts(span: slice) -> tuple[list[Unusable | tuple[Any, ...]], Place | None]:
         """Without the votes themselves, which need not come back from another process."""
         chunk = candidates[span]
         records = completions(side for vote in chunk for side in vote.feedback.completion_ids)
         judged = [eligibility.judge(vote, records, by) for vote in chunk]
-        made = taker.make([it for it in judged if not isinstance(it, str)], records) if taker else b""
+        made = taker.make([it for it in judged if not isinstance(it, str)], records) if taker else None
         return [it if isinstance(it, str) else attrgetter(*_FACTS)(it) for it in judged], made
 
     usable: list[UsableVote] = []
@@ -232,7 +234,7 @@ def _judged(
                 excluded[vote.feedback.id] = found
             else:
                 usable.append(UsableVote(feedback=vote.feedback, **dict(zip(_FACTS, found, strict=True))))
-        if taker:
+        if taker and made:
             taker.keep(made)
     return usable, excluded
 
