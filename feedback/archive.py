@@ -151,9 +151,10 @@ class Archive:
         """The entries of these partitions behind a position, oldest first. All errors of `open`."""
         for partition in partitions:
             if lies_after(partition.last, after):
+                whole = lies_after(partition.first, after)
                 with self.open(partition.files["events"]) as file:
                     found = (entry for batch in file.iter_batches() for entry in _entries(batch))
-                    yield from (entry for entry in found if lies_after(entry.position, after))
+                    yield from (entry for entry in found if whole or lies_after(entry.position, after))
 
     def backwards(self, before: str) -> Iterator[Entry]:
         """The entries before a position, newest first. All errors of `open`."""

@@ -5,8 +5,7 @@ written when it is known which votes stay.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -126,10 +125,10 @@ def _circumstances(trust: Trust, salt: bytes, freshness: Freshness, raters: Iter
     )
 
 
-def _newest(votes: Iterable[LoggedVote], raters: Iterable[LoggedRater]) -> str:
-    """The last entry of the log."""
-    entries = itertools.chain((vote.entry for vote in votes), (event.entry for event in raters))
-    return max(entries, key=events.position, default=_BEFORE_ALL)
+def _newest(votes: Sequence[LoggedVote], raters: Sequence[LoggedRater]) -> str:
+    """The last entry of the log, of which both are in order."""
+    ends = [vote.entry for vote in votes[-1:]] + [event.entry for event in raters[-1:]]
+    return max(ends, key=events.position, default=_BEFORE_ALL)
 
 
 def _prepare(archive: Archive) -> None:

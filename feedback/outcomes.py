@@ -63,12 +63,12 @@ class Outcomes:
 
 def write(directory: Path, outcomes: Iterable[Outcome]) -> None:
     """Once, with the snapshot's other files; who calls it sees to fsync."""
-    ordered = sorted(outcomes, key=lambda outcome: outcome.feedback_id)
+    held = list(outcomes)
+    columns = {name: [getattr(outcome, name) for outcome in held] for name in _SCHEMA.names}
+    table = pa.table(columns, schema=_SCHEMA).sort_by("feedback_id")
     with pq.ParquetWriter(directory / FILE, _SCHEMA) as file:
-        for start in range(0, len(ordered), GROUP):
-            group = ordered[start : start + GROUP]
-            columns = {name: [getattr(outcome, name) for outcome in group] for name in _SCHEMA.names}
-            file.write_table(pa.table(columns, schema=_SCHEMA))
+        for start in range(0, len(table), GROUP):
+            file.write_table(table.slice(start, GROUP))
 
 
 def opened(directory: Path) -> Outcomes:

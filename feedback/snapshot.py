@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -121,12 +122,13 @@ class Snapshot:
 
 def content_id(found: Iterable[Row]) -> str:
     """The id of a snapshot of these rows, whatever their order."""
-    return _id(digests(found))
+    return _id(b"".join(digests(found)))
 
 
-def _id(digests: Iterable[bytes]) -> str:
+def _id(digests: bytes | bytearray) -> str:
+    """Sorted by numpy, which takes no object for each."""
     total = hashlib.sha256(f"plumbline snapshot {_SCHEMA}\n".encode())
-    total.update(b"".join(sorted(digests)))
+    total.update(np.sort(np.frombuffer(digests, "S32")).tobytes())
     return total.hexdigest()
 
 
@@ -149,7 +151,7 @@ class Writer:
         self._pending: dict[type[Any], list[Any]] = {kind: [] for kind in TABLES}
         self._thread = ThreadPoolExecutor(1)  # to compress and write takes as long as to make what is written
         self._writing: deque[Future[None]] = deque()
-        self._digests: list[bytes] = []
+        self._digests = bytearray()
         self._counts: Counter[tuple[str, str]] = Counter()
         self._raters: set[str] = set()
 
@@ -174,7 +176,7 @@ class Writer:
     def put(self, encoded: Encoded) -> None:
         """The same of rows that were encoded before."""
         kind = encoded.kind
-        self._digests += encoded.digests
+        self._digests += b"".join(encoded.digests)
         self._count(kind, encoded.batch)
         self._pending[kind].append(encoded.batch)
         if sum(held.num_rows for held in self._pending[kind]) >= self._chunk:
@@ -239,8 +241,8 @@ class Writer:
     def _count(self, kind: type[Any], batch: Any) -> None:
         table = TABLES[kind]
         self._counts[table, ""] += batch.num_rows
-        for fold in batch.column("fold").to_pylist():
-            self._counts[table, fold] += 1
+        for found in batch.column("fold").value_counts().to_pylist():
+            self._counts[table, found["values"]] += found["counts"]
         if "trains_policy" in batch.schema.names:
             self._counts[table, "policy"] += batch.column("trains_policy").true_count
         if "rater" in batch.schema.names:
