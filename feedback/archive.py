@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
@@ -55,8 +56,7 @@ SCHEMAS: dict[Table, Any] = {
 """JSON is kept as it was stored. `ms` and `seq` are the entry's position; `key` is `key_of` the id."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry of the log, in Redis or in the archive: an event, or something about a rater."""
 
     position: str

@@ -75,8 +75,7 @@ class Circumstances:
         return self.weights.get(feedback.rater, self.unknown) if feedback.rater is not None else self.unknown
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UsableVote:
+class UsableVote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A vote that may give rows, with what is to be known of its completions."""
 
     feedback: Said

@@ -1,7 +1,8 @@
 """What decides which rows a stored record gives: the part of it that is needed where records come by the million.
 
 The records themselves are core/records.py's, and were checked when they were written. Read with msgspec, which takes a
-fifth of pydantic's time and memory; each field has the name and the meaning that it has there.
+fifth of pydantic's time and memory; each field has the name and the meaning that it has there. What else is made once
+for every event of a log is a msgspec structure for the same reason: a frozen dataclass takes ten times as long to make.
 """
 
 from typing import Literal

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import msgspec
+
 from core.errors import AlreadyDecided, InvalidRequest
 from core.records import (
     SIDES,
@@ -81,8 +83,7 @@ class Change:
     metadata: tuple[tuple[str, str], ...] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoggedVote:
+class LoggedVote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One Feedback event of the log and its position there (`1790000003200-0`)."""
 
     entry: str

@@ -208,7 +208,7 @@ def spans(length: int) -> list[slice]:
 # --- which votes --------------------------------------------------------------------------------------------------
 
 
-_FACTS = tuple(field.name for field in dataclasses.fields(UsableVote) if field.name != "feedback")
+_FACTS = tuple(name for name in UsableVote.__struct_fields__ if name != "feedback")
 
 
 def _judged(

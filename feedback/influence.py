@@ -4,7 +4,6 @@ Votes write the weights of a model, so that what anybody can do by voting more m
 counted. Which votes are dropped is a function of the votes: the order in which they arrived changes nothing.
 """
 
-import dataclasses
 import hashlib
 import hmac
 from bisect import bisect_left
@@ -13,6 +12,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
+
+import msgspec
 
 from feedback.eligibility import UsableVote
 
@@ -182,7 +183,7 @@ def _policy(votes: Sequence[UsableVote], caps: Caps) -> tuple[list[UsableVote], 
         over = _excess([vote for vote in votes if vote.trains and vote.feedback.id not in withheld], caps)
         withheld |= dict.fromkeys(over, _AI_POLICY_SHARE)
     return [
-        dataclasses.replace(vote, trains=False) if vote.feedback.id in withheld else vote for vote in votes
+        msgspec.structs.replace(vote, trains=False) if vote.feedback.id in withheld else vote for vote in votes
     ], withheld
 
 

@@ -1,11 +1,11 @@
 """Nobody gains more than a bounded part of a snapshot by voting more."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from feedback.eligibility import UsableVote
 from feedback.influence import Caps, attainable, bound, limit
