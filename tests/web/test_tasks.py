@@ -160,6 +160,34 @@ def test_ranking_by_drag(browser: Browser, address: str, add, redis_client: redi
     assert [vote.feedback.value for vote in store.log(redis_client)[0]] == [[["c"], ["b"], ["a"]]]
 
 
+def test_ranking_by_finger(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:
+    """On a touch screen a card follows the finger on its handle, and the page does not scroll meanwhile."""
+    add("rank", ["One.", "Two.", "Three."])
+    with browser.new_context(viewport={"width": 375, "height": 500}, has_touch=True) as context:
+        page = context.new_page()
+        start(page, address)
+        cards = page.locator(".ranking article")
+        cards.last.scroll_into_view_if_needed()
+        scrolled = page.evaluate("scrollY")
+        handle = page.get_by_role("button", name="Move answer C").bounding_box()
+        goal = cards.nth(1).bounding_box()
+        assert handle and goal
+        finger, x = context.new_cdp_session(page), handle["x"] + 5
+        for kind, y in [
+            ("touchStart", handle["y"] + 5),
+            ("touchMove", (handle["y"] + goal["y"]) / 2),
+            ("touchMove", goal["y"] + 5),
+            ("touchEnd", None),
+        ]:
+            points = [] if y is None else [{"x": x, "y": y}]
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        expect(cards.locator("h3")).to_have_text(["Answer A", "Answer C", "Answer B"])
+        assert page.evaluate("scrollY") == scrolled
+        page.get_by_role("button", name="Send the ranking").tap()
+        expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
+    assert [vote.feedback.value for vote in store.log(redis_client)[0]] == [[["a"], ["c"], ["b"]]]
+
+
 def test_what_cannot_be_saved_stays(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:
     """A refusal is told and the task stays; skipping goes on."""
     add("correct", ["A pet."])
