@@ -65,12 +65,12 @@ def routes(door: Visitors, quotas: Quotas, client: redis.asyncio.Redis, invitati
             raise Forbidden(said, code="visitors_not_admitted")
         session = await door.session(request)
         if body.invitation is not None:
-            invited = await _invited(body.invitation)
+            invited = await _invited(door, invitation_key, body.invitation)
             if not body.accept and (session is None or session.rater != invited.rater):
                 raise AlreadyDecided(_question(invited), code="confirmation_required")
             session = invited
         elif session is None:
-            await _check_arrivals(request)
+            await _check_arrivals(door, quotas, request)
             session = sessions.begin(now=door.clock())
         session = sessions.renewed(session, now=door.clock())
         door.hand_over(request, response, session)
@@ -79,42 +79,45 @@ def routes(door: Visitors, quotas: Quotas, client: redis.asyncio.Redis, invitati
             rater=session.rater,
             csrf=sessions.csrf(door.key, session),
             expires_at=session.expires,
-            train=await _consent(session.rater),
+            train=await _consent(client, session.rater),
             limits=LIMITS,
         )
 
-    async def _invited(token: str) -> Session:
-        """The session that an invitation gives.
-
-        Raises:
-            Forbidden: it is forged or over.
-            Unavailable: Redis is away.
-        """
-        session = sessions.read(invitation_key, token, now=door.clock())
-        stands = session is not None and await door.invited(session)
-        if stands is None:
-            raise Unavailable("Nobody can say right now whether this invitation stands; try again.")
-        if session is None or not stands:
-            said = "This invitation is not good any more: ask whoever sent it for another."
-            raise Forbidden(said, code="invitation_refused")
-        return session
-
-    async def _check_arrivals(request: Request) -> None:
-        """Raises RateLimited: too many new sessions from there. Of the address a keyed hash is kept, for a day."""
-        address = hmac.digest(door.key, f"address {visitors.address(request)}".encode(), "sha256").hex()
-        wait_s = await quotas.draw(f"address:{address}", "sessions", per_minute=SESSIONS_PER_MINUTE)
-        if wait_s:
-            said = f"Your network began {SESSIONS_PER_MINUTE} sessions in a minute; try again in {duration(wait_s)}."
-            raise RateLimited(said, wait_s=wait_s)
-
-    async def _consent(rater: str) -> bool | None:
-        try:
-            given = await consent.given(client, rater)
-        except Unavailable:
-            return None
-        return None if given is None else given.train
-
     return router
+
+
+async def _invited(door: Visitors, key: bytes, token: str) -> Session:
+    """The session that an invitation gives.
+
+    Raises:
+        Forbidden: it is forged or over.
+        Unavailable: Redis is away.
+    """
+    session = sessions.read(key, token, now=door.clock())
+    stands = session is not None and await door.invited(session)
+    if stands is None:
+        raise Unavailable("Nobody can say right now whether this invitation stands; try again.")
+    if session is None or not stands:
+        said = "This invitation is not good any more: ask whoever sent it for another."
+        raise Forbidden(said, code="invitation_refused")
+    return session
+
+
+async def _check_arrivals(door: Visitors, quotas: Quotas, request: Request) -> None:
+    """Raises RateLimited: too many new sessions from there. Of the address a keyed hash is kept, for a day."""
+    address = hmac.digest(door.key, f"address {visitors.address(request)}".encode(), "sha256").hex()
+    wait_s = await quotas.draw(f"address:{address}", "sessions", per_minute=SESSIONS_PER_MINUTE)
+    if wait_s:
+        said = f"Your network began {SESSIONS_PER_MINUTE} sessions in a minute; try again in {duration(wait_s)}."
+        raise RateLimited(said, wait_s=wait_s)
+
+
+async def _consent(client: redis.asyncio.Redis, rater: str) -> bool | None:
+    try:
+        given = await consent.given(client, rater)
+    except Unavailable:
+        return None
+    return None if given is None else given.train
 
 
 def _question(invited: Session) -> str:

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from core import metrics, registry, tracing
 from core.errors import AdapterError, ApiError, PlumblineError, Unavailable
-from core.records import AdapterManifest, ProbeSequence, policy_name
+from core.records import AdapterManifest, policy_name
 from serving.assignment import Assignment, Canary, ResidentSet, assign
 from serving.probe import compare
 from serving.protocol import MAX_ADAPTERS, Engine
@@ -290,8 +290,10 @@ class Replica:
     async def _probe(self, version: int, manifest: AdapterManifest) -> None:
         name = policy_name(version)
         try:
+            # One after the other: together they are one long step, which every stream would have to wait for, and with
+            # long prompts they are more than may wait for the engine (PLUMBLINE_MAX_QUEUED_TOKENS).
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                scores = await self._score(name, manifest.probe)
+                scores = [await self._engine.score(name, sequence.token_ids) for sequence in manifest.probe]
         except TimeoutError:
             raise AdapterError(f"{name} did not answer its probe within {PROBE_TIMEOUT_S:.0f} s") from None
         except ApiError as error:
@@ -302,13 +304,6 @@ class Replica:
             raise AdapterError(f"{name} failed its probe: {report.fault}")
         slope = "too close to its parent to tell" if report.slope is None else f"slope {report.slope:.3f}"
         log.info("%s passed its probe: %d tokens, max %.2g, %s", name, report.tokens, report.max_error, slope)
-
-    async def _score(self, name: str, probe: list[ProbeSequence]) -> list[list[float]]:
-        """One sequence after the other: together they are one long step, which every stream would have to wait for.
-        Together only while nothing is served yet."""
-        if self.residents is None:
-            return await asyncio.gather(*(self._engine.score(name, sequence.token_ids) for sequence in probe))
-        return [await self._engine.score(name, sequence.token_ids) for sequence in probe]
 
     async def _unload_unused(self) -> None:
         """Forgets versions that nobody can reach any more and nobody still uses."""

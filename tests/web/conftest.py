@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
+from tests.plumbline.replicas import Deployment
 from tests.web.chromium import chromium, visit
 from tests.web.fake_api import FakeApi
 
@@ -26,3 +27,10 @@ def page(browser: Browser, api: FakeApi) -> Iterator[Page]:
     """The page, loaded."""
     with api.listening() as url, visit(browser, url) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The whole API with the fake engine and a real Redis."""
+    with Deployment(tmp_path_factory.mktemp("deployment")) as it:
+        yield it

@@ -1,7 +1,5 @@
 """Links with an invitation, in a real Chromium on a whole API whose page is open to everybody."""
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -14,12 +12,6 @@ from tests.web.chromium import visit
 from tests.web.test_accessible import LOOKS, axe
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with Deployment(tmp_path_factory.mktemp("invitations")) as it:
-        yield it
 
 
 @pytest.fixture(scope="module")

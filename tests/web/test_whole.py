@@ -13,12 +13,6 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with Deployment(tmp_path_factory.mktemp("whole")) as it:
-        yield it
-
-
-@pytest.fixture(scope="module")
 def address(deployment: Deployment) -> str:
     return deployment.replica().url
 
