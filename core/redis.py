@@ -28,15 +28,15 @@ def connect(url: str) -> redis.Redis:
     )
 
 
-def connect_async(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.asyncio.Redis:
-    """The API's client: a request waits at most about `timeout_s`, then the caller is told (503) or goes on without."""
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """The API's client: a request waits at most about two seconds, then the caller is told (503) or goes on without."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         max_connections=64,
-        timeout=timeout_s,
+        timeout=SOCKET_TIMEOUT_S,
         decode_responses=True,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=SOCKET_TIMEOUT_S,
         retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.2, base=0.02), retries=1),
     )
     return redis.asyncio.Redis(connection_pool=pool)

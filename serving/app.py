@@ -20,7 +20,7 @@ from core.settings import Settings
 from serving import choice, comparisons, conversation_endpoints, endpoints, engine_process, stored_endpoints
 from serving.admission import Admission
 from serving.chats import Chats
-from serving.completions import OPEN_TIMEOUT_S, CompletionLog
+from serving.completions import CompletionLog
 from serving.conversations import Conversations
 from serving.exposure import Exposures
 from serving.protocol import Engine
@@ -48,7 +48,7 @@ class Serving:
         base = resolve_base(settings.base)
         self._engine = build_engine(settings, base)
         self._registry = connect(redis_url)
-        self.redis = connect_async(redis_url, timeout_s=OPEN_TIMEOUT_S)
+        self.redis = connect_async(redis_url)
         self.records = CompletionLog(self.redis, window_s=settings.feedback_window_s)
         cache = ReplicaCache(settings.directory / "replica-cache", settings.artifacts, base_shapes(base))
         self.replica = Replica(self._engine, cache, self._registry)

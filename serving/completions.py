@@ -2,8 +2,9 @@
 
 Chat never depends on it. A background look at Redis (once a second, five times while it is away) decides whether new
 completions are recorded; a failed write turns recording off at once, so a dead Redis costs one request a connection
-refusal and the next ones nothing. At 80 % of `maxmemory` recording stops as well: votes on older completions must
-still find room.
+refusal and the next ones nothing. A slow disk may hold one fsync up for a second; that is waited for, because an answer
+that nobody can vote on is the worse loss. At 80 % of `maxmemory` recording stops as well: votes on older completions
+must still find room.
 """
 
 import asyncio
@@ -19,12 +20,9 @@ from redis.exceptions import RedisError
 
 from core import keys, metrics, tracing
 from core.records import Comparison, CompletionRecord, CompletionState, StoredRequest
-from core.redis import script
+from core.redis import SOCKET_TIMEOUT_S, script
 from core.trips import Call, Trips
 
-OPEN_TIMEOUT_S = 2.0
-"""A slow disk may hold one fsync up for a second: an answer that nobody can vote on is the worse loss."""
-WRITE_TIMEOUT_S = 0.5
 SAMPLE_INTERVAL_S = 1.0
 AWAY_INTERVAL_S = 0.2
 MEMORY_LIMIT = 0.8
@@ -66,7 +64,7 @@ class CompletionLog:
     async def sample(self) -> None:
         """One look: is Redis there, is there room; and the final records that are still owed."""
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
+            async with asyncio.timeout(SOCKET_TIMEOUT_S):
                 memory = await self._client.info("memory")
             self._say(_no_room(memory))
             while self._late and self.recording:
@@ -86,18 +84,18 @@ class CompletionLog:
             names.append(keys.comparison(comparison.id))
             given.append(comparison.to_json())
         call = Call(script=self._open, keys=names, args=[self._window_s, *given])
-        return await self._attempt("open", self._trips.send(call), OPEN_TIMEOUT_S)
+        return await self._attempt("open", self._trips.send(call))
 
     async def close(self, record: CompletionRecord, request: StoredRequest | None = None) -> bool:
         """Writes the final record over the open one; `request` is what else the stored completion needs."""
-        done = await self._attempt("final", self._write_final(record, request), WRITE_TIMEOUT_S)
+        done = await self._attempt("final", self._write_final(record, request))
         if not done:
             self._late.append((record, request))
         return done
 
     async def discard(self, key: str) -> None:
         """Forgets what never was: a completion that the engine refused, a comparison that nobody was told of."""
-        await self._attempt("discard", self._client.unlink(key), WRITE_TIMEOUT_S)
+        await self._attempt("discard", self._client.unlink(key))
 
     async def _write_final(self, record: CompletionRecord, request: StoredRequest | None) -> None:
         keeps_text = bool(record.messages or record.prompt_token_ids)
@@ -115,10 +113,10 @@ class CompletionLog:
         )
         await self._trips.send(call)
 
-    async def _attempt(self, what: str, writing: Awaitable[Any], timeout_s: float) -> bool:
+    async def _attempt(self, what: str, writing: Awaitable[Any]) -> bool:
         try:
             with tracing.span(f"record {what}"):
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout(SOCKET_TIMEOUT_S):
                     await writing
         except (RedisError, TimeoutError, OSError) as error:
             metrics.RECORDS_LOST.labels(what).inc()

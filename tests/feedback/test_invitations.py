@@ -27,7 +27,7 @@ def session(it: Invitation) -> Session:
 
 def stands(url: str, session: Session) -> bool | None:
     async def ask() -> bool | None:
-        client = connect_async(url, timeout_s=0.5)
+        client = connect_async(url)
         try:
             return await invitations.stands(client, session)
         finally:

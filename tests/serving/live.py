@@ -32,7 +32,7 @@ class LiveServing:
         self._client = httpx.Client(base_url=self.url, timeout=60)
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), daemon=True)
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._run()), daemon=True)
 
     async def _run(self) -> None:
         await self.serving.start()
