@@ -2,6 +2,8 @@
 
 from playwright.sync_api import Locator, Page, expect
 
+from tests.waiting import eventually
+
 
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Message", exact=True).fill(text)
@@ -27,3 +29,9 @@ def good(page: Page) -> Locator:
 
 def bad(page: Page) -> Locator:
     return page.get_by_role("button", name="Bad answer")
+
+
+def settled(page: Page) -> None:
+    """Waits until nothing is on its way to the server: no answer, no vote, no change of a conversation."""
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    eventually(lambda: page.evaluate("localStorage.getItem('plumbline.unsaved')") is None)

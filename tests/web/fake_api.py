@@ -8,7 +8,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 import web
+from tests.waiting import eventually
 
 RATER = "web-5f4dcc3b5aa765d61d8327deb882cf99"
 
@@ -41,7 +42,9 @@ class FakeApi:
         """Cleared, streams wait after their first piece, comparisons after the first word of each side."""
         self.go_on.set()
         self.sent: dict[str, list[dict[str, Any]]] = {}
-        """Bodies received, by path."""
+        """Bodies received in the session's name, by path."""
+        self.held: set[str] = set()
+        """Requests like `PUT /page/conversations/conv_1` wait while they are in here, before anything is done."""
         self.page_is_open = True
         """False: visitors are not let in."""
         self.storage_is_away = False
@@ -59,6 +62,7 @@ class FakeApi:
 
     def app(self) -> FastAPI:
         app = FastAPI()
+        app.middleware("http")(self._hold)
         app.get("/v1/models")(self._models)
         app.post("/v1/chat/completions")(self._chat)
         app.post("/v1/comparisons")(self._comparison)
@@ -78,11 +82,16 @@ class FakeApi:
         app.mount("/", _Page(directory=web.directory(), html=True))
         return app
 
+    async def _hold(self, request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        while f"{request.method} {request.url.path}" in self.held:
+            await asyncio.sleep(0.01)
+        return await go_on(request)
+
     async def _note(self, request: Request) -> JSONResponse | None:
         """Keeps the body; the refusal if this path is to be refused."""
-        self.sent.setdefault(request.url.path, []).append(await request.json())
         if request.headers.get("x-csrf-token") != self.csrf:
             return _refusal(403, "The token of this page is missing or wrong.", code="csrf_failed")
+        self.sent.setdefault(request.url.path, []).append(await request.json())
         if request.url.path not in self.refusals:
             return None
         status, message = self.refusals[request.url.path]
@@ -223,12 +232,12 @@ class FakeApi:
         server = uvicorn.Server(uvicorn.Config(self.app(), port=0, log_level="error", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run)
         thread.start()
-        while not server.started:
-            assert thread.is_alive(), "the fake API did not start"
+        eventually(lambda: server.started, every_s=0.01)
         try:
             yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         finally:
             self.go_on.set()
+            self.held.clear()
             server.should_exit = True
             thread.join()
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.driving import answers, ask, bad, good
+from tests.web.driving import answers, ask, bad, good, settled
 from tests.web.fake_api import FakeApi
 
 pytestmark = pytest.mark.browser
@@ -117,7 +117,7 @@ def test_thumbs_vote_and_a_mind_can_change(page: Page, api: FakeApi) -> None:
     bad(page).click()
     expect(bad(page)).to_have_attribute("aria-pressed", "true")
     expect(good(page)).to_have_attribute("aria-pressed", "false")
-    page.wait_for_load_state("networkidle")
+    settled(page)
     target = {"type": "completion", "id": "chatcmpl-1", "choice_index": 0}
     votes = [{"target": target, "kind": "thumb", "value": value} for value in (1, -1)]
     assert votes == api.sent["/v1/feedback"]

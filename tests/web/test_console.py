@@ -125,6 +125,7 @@ def test_a_rater_is_set_aside_and_taken_back(console: Page, deployment: Deployme
     row.get_by_role("button").click()
     console.get_by_label("Reason").fill("I know them")
     console.get_by_role("button", name="Take back", exact=True).click()
+    expect(console.get_by_role("dialog")).to_have_count(0)
     expect(row).to_have_count(0)
     assert not client.sismember(keys.QUARANTINED, "@acme/reviewer-9")
 

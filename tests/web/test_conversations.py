@@ -1,9 +1,11 @@
 """Conversations on the page: kept by the server, and nothing that was typed is ever lost."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.web.driving import answers, ask, compare, good
+from tests.waiting import eventually
+from tests.web.chromium import visit
+from tests.web.driving import answers, ask, compare, good, settled
 from tests.web.fake_api import FakeApi
 
 pytestmark = pytest.mark.browser
@@ -24,7 +26,7 @@ def test_a_conversation_is_there_after_a_reload(page: Page, api: FakeApi) -> Non
     expect(good(page)).to_have_attribute("aria-pressed", "true")
     page.get_by_label("Message", exact=True).fill("And a c")
     expect(entry(page, "What is a dog?")).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    settled(page)
     page.reload()
     expect(answers(page).locator("p")).to_have_text("A dog is a pet.")
     expect(good(page)).to_have_attribute("aria-pressed", "true")
@@ -51,11 +53,12 @@ def test_conversations_are_listed_opened_renamed_and_deleted(page: Page, api: Fa
     page.get_by_role("textbox", name="Title").fill("Dogs")
     page.keyboard.press("Enter")
     expect(entry(page, "Dogs")).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    settled(page)
     assert sorted(kept(api)) == ["Dogs", "What is a cat?"]
     page.get_by_role("button", name="Options for Dogs").click()
     page.get_by_role("menuitem", name="Delete").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
+    expect(entry(page, "What is a cat?")).to_be_visible()  # no dialog hides the list any more
     expect(entry(page, "Dogs")).to_have_count(0)
     expect(page.get_by_role("heading", name="Your votes train")).to_be_visible()
     assert kept(api) == ["What is a cat?"]
@@ -68,6 +71,7 @@ def test_all_conversations_can_be_deleted(page: Page, api: FakeApi) -> None:
     page.keyboard.press("d")
     page.get_by_role("button", name="Delete all conversations").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Delete all").click()
+    expect(page.get_by_text("Your conversations are deleted.")).to_be_visible()
     expect(entry(page, "What is a dog?")).to_have_count(0)
     assert kept(api) == []
 
@@ -116,27 +120,107 @@ def test_what_could_not_be_saved_is_saved_later(page: Page, api: FakeApi) -> Non
     page.reload()
     expect(answers(page).locator("p")).to_have_text("A dog is a pet.")
     expect(page.get_by_text("Not saved yet. Storage is away.")).to_be_visible()
-    page.wait_for_load_state("networkidle")  # a page that opens tries by itself first
     api.storage_is_away = False
     page.get_by_role("button", name="Save now").click()
     expect(entry(page, "What is a dog?")).to_be_visible()
     assert kept(api) == ["What is a dog?"]
 
 
+def begin(page: Page, api: FakeApi, question: str) -> str:
+    """A new conversation with one question, answered and saved; its id."""
+    page.get_by_role("button", name="New chat").click()
+    ask(page, question)
+    expect(good(page)).to_be_visible()
+    settled(page)
+    [found] = [name for name, it in api.conversations.items() if it["title"] == question]
+    return found
+
+
+def thumb(api: FakeApi, conversation: str) -> int | None:
+    return api.conversations[conversation]["turns"][0]["answers"][0]["thumb"]
+
+
+def test_a_question_may_come_before_the_session(browser: Browser, api: FakeApi) -> None:
+    """On a slow line. It is answered once there is one, and nothing that arrives late takes its place."""
+    api.conversations["conv_1"] = {"id": "conv_1", "title": "Of old", "updated_at": 1_790_000_000}
+    api.held |= {"POST /page/session", "GET /page/conversations"}
+    with api.listening() as url, visit(browser, url) as page:
+        ask(page, "What is a dog?")
+        expect(page.get_by_role("main").get_by_text("What is a dog?")).to_be_visible()
+        api.held.remove("POST /page/session")
+        expect(good(page)).to_be_visible()
+        settled(page)
+        api.held.clear()
+        expect(entry(page, "Of old")).to_be_visible()
+        expect(entry(page, "What is a dog?")).to_be_visible()
+        page.reload()
+        expect(answers(page).locator("p")).to_have_text("A dog is a pet.")
+
+
+def test_a_late_vote_is_marked_where_it_was_given(page: Page, api: FakeApi) -> None:
+    """Another conversation has been opened by then, whose answer stands in the same place."""
+    dog, cat = begin(page, api, "What is a dog?"), begin(page, api, "What is a cat?")
+    api.held.add("POST /v1/feedback")
+    good(page).click()
+    entry(page, "What is a dog?").click()
+    expect(page.get_by_role("main").get_by_text("What is a dog?")).to_be_visible()
+    api.held.clear()
+    eventually(lambda: thumb(api, cat) == 1)
+    expect(good(page)).to_have_attribute("aria-pressed", "false")
+    assert thumb(api, dog) is None
+
+
+def test_the_conversation_that_was_chosen_last_is_opened(page: Page, api: FakeApi) -> None:
+    """Though that of an earlier click arrives after it. Nothing is asked between click and arrival."""
+    dog, _ = begin(page, api, "What is a dog?"), begin(page, api, "What is a cat?")
+    page.get_by_role("button", name="New chat").click()
+    path = f"/page/conversations/{dog}"
+    api.held.add(f"GET {path}")
+    entry(page, "What is a dog?").click()
+    ask(page, "And a horse?")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("And a horse?")
+    entry(page, "What is a cat?").click()
+    expect(page.get_by_role("main").get_by_text("What is a cat?")).to_be_visible()
+    with page.expect_response(lambda it: it.url.endswith(path)) as late:
+        api.held.clear()
+    late.value.finished()
+    entry(page, "What is a cat?").click()  # a round through the page, which by now has seen what came late
+    expect(page.get_by_role("main").get_by_text("What is a cat?")).to_be_visible()
+    ask(page, "And a horse?")
+    expect(good(page)).to_have_count(2)
+    assert len(api.sent["/v1/chat/completions"]) == 3
+
+
+def test_a_conversation_that_is_deleted_while_it_is_saved_stays_deleted(page: Page, api: FakeApi) -> None:
+    dog = begin(page, api, "What is a dog?")
+    api.held.add(f"PUT /page/conversations/{dog}")
+    with page.expect_request(lambda it: it.method == "PUT"):
+        ask(page, "And a cat?")
+    expect(good(page)).to_have_count(2)
+    page.get_by_role("button", name="Options for What is a dog?").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    page.get_by_role("alertdialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="Your votes train")).to_be_visible()
+    api.held.clear()
+    expect(entry(page, "What is a dog?")).to_have_count(0)
+    settled(page)
+    assert kept(api) == []
+
+
 def test_two_windows_lose_nothing(page: Page, api: FakeApi) -> None:
     """Who saves second goes on in a copy."""
     ask(page, "What is a dog?")
     expect(entry(page, "What is a dog?")).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    settled(page)
     other = page.context.new_page()
     other.goto(page.url)
     expect(answers(other).locator("p")).to_have_text("A dog is a pet.")
     ask(other, "And a cat?")
     expect(good(other)).to_have_count(2)
-    other.wait_for_load_state("networkidle")
+    settled(other)
     ask(page, "And a horse?")
     expect(entry(page, "What is a dog? (copy)")).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    settled(page)
     said = {it["title"]: [turn["question"] for turn in it["turns"]] for it in api.conversations.values()}
     assert said == {
         "What is a dog?": ["What is a dog?", "And a cat?"],
@@ -146,7 +230,7 @@ def test_two_windows_lose_nothing(page: Page, api: FakeApi) -> None:
 
 def test_a_comparison_waits_for_its_vote_over_a_reload(page: Page, api: FakeApi) -> None:
     compare(page, "What is a dog?")
-    page.wait_for_load_state("networkidle")
+    settled(page)
     page.reload()
     page.get_by_role("group", name="Which answer is better?").get_by_role("button", name="Both are bad").click()
     expect(page.get_by_role("main").get_by_text("You found both bad: assistant@v3 and assistant@v2.")).to_be_visible()
@@ -168,11 +252,12 @@ def test_leaving_a_stream_keeps_what_came(page: Page, api: FakeApi) -> None:
 
 
 def test_a_token_that_is_no_longer_good_is_renewed(page: Page, api: FakeApi) -> None:
-    expect(page.locator("#live")).to_have_attribute("data-state", "live")
-    page.wait_for_load_state("networkidle")
-    api.csrf = "csrf-2"
     ask(page, "What is a dog?")
     expect(good(page)).to_be_visible()
+    settled(page)
+    api.csrf = "csrf-2"
+    ask(page, "And a cat?")
+    expect(good(page)).to_have_count(2)
 
 
 def test_a_page_that_lets_nobody_in_says_so(page: Page, api: FakeApi) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.driving import answers, ask, bad, good
+from tests.web.driving import answers, ask, bad, good, settled
 from tests.web.fake_api import RATER, FakeApi
 
 pytestmark = pytest.mark.browser
@@ -59,7 +59,7 @@ def test_a_correction_stands_in_the_place_of_the_answer(page: Page, api: FakeApi
     box.press("Control+Enter")
     expect(answers(page).get_by_role("alert")).to_contain_text("Feedback cannot be stored right now.")
     api.refusals.clear()
-    page.wait_for_load_state("networkidle")
+    settled(page)
     page.reload()
     page.get_by_role("button", name="Correct this answer").click()
     expect(box).to_have_value("A dog is an **animal**.")

@@ -9,6 +9,7 @@ from feedback import store
 from tests.plumbline.replicas import Deployment, Replica
 from tests.plumbline.visiting import Visitor, invitation
 from tests.web.chromium import visit
+from tests.web.driving import good
 from tests.web.test_accessible import LOOKS, axe
 
 pytestmark = pytest.mark.browser
@@ -60,7 +61,7 @@ def test_a_browsers_own_session_is_not_replaced_unasked(
     with visit(browser, replica.url) as page:
         page.get_by_label("Message", exact=True).fill("A dog is")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("article", name="Answer")).to_be_visible()
+        expect(good(page)).to_be_visible()
         [before] = page.context.cookies()
         page.evaluate(f"location.hash = 'invitation={link}'")
         expect(question(page)).to_contain_text("as ann")

@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from core import keys
 from tests.plumbline.replicas import Deployment
-from tests.web.driving import answers, ask, compare, good
+from tests.web.driving import answers, ask, compare, good, settled
 
 pytestmark = pytest.mark.browser
 
@@ -46,7 +46,7 @@ def test_a_visitor_chats_votes_and_comes_back(page: Page, deployment: Deployment
     expect(answers(page).locator("p")).to_have_text("A dog is a pet.")
     page.get_by_role("button", name="Another answer").click()
     expect(page.get_by_text("2 of 2")).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    settled(page)
     page.reload()
     page.get_by_role("button", name="Answer before").click()
     expect(answers(page).locator("p")).to_have_text("A dog is a pet.")
@@ -65,7 +65,7 @@ def test_a_comparison_and_its_reveal(page: Page) -> None:
     expect(page.locator(".card .version")).to_have_count(0)
     page.keyboard.press("3")
     expect(page.locator(".card .version")).to_have_text(["assistant@v0", "assistant@v0"])
-    page.wait_for_load_state("networkidle")
+    settled(page)
     page.reload()
     expect(page.get_by_role("main").get_by_text("Thank you. Both are drafts of assistant@v0.")).to_be_visible()
 
@@ -86,6 +86,7 @@ def test_consent_and_conversations_are_the_visitors_own(page: Page, browser: Bro
         expect(answers(other)).to_have_count(0)
     page.get_by_role("button", name="Delete all conversations").click()
     page.get_by_role("alertdialog").get_by_role("button", name="Delete all").click()
+    expect(page.get_by_text("Your conversations are deleted.")).to_be_visible()
     page.reload()
     expect(page.get_by_role("heading", name="Your votes train")).to_be_visible()
 

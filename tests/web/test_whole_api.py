@@ -11,7 +11,7 @@ from core import keys
 from tests.plumbline.replicas import Deployment, Replica
 from tests.waiting import eventually
 from tests.web.chromium import visit
-from tests.web.driving import answers, ask, good
+from tests.web.driving import answers, ask, good, settled
 
 pytestmark = pytest.mark.browser
 
@@ -44,7 +44,7 @@ def test_a_visitor_finds_everything_again(first_visit: Page, deployment: Deploym
     ask(first_visit, "A dog is")
     good(first_visit).click()
     expect(good(first_visit)).to_have_attribute("aria-pressed", "true")
-    first_visit.wait_for_load_state("networkidle")
+    settled(first_visit)
     said = answers(first_visit).first.locator("p").first.inner_text()
     first_visit.reload()
     expect(answers(first_visit).locator("p").first).to_have_text(said)

@@ -7,6 +7,7 @@ import {
   asked,
   BROKEN,
   changed,
+  changedWhere,
   drafts,
   fresh,
   isUndecided,
@@ -79,4 +80,16 @@ test("drafts are single answers and pairs; the last ones can be taken away again
   ]);
   expect([three.shown, withoutLast(three, 1).shown]).toEqual([2, 1]);
   expect(withoutLast(turn, 2)).toEqual({ question: "Two?", answers: [], shown: 0 });
+});
+
+test("an answer is found wherever it stands, and nothing changes where it is gone", () => {
+  const again = changed(once, 0, (turn) => answered(turn, { text: "one", completion: "chatcmpl-2" }));
+  const mark = (completion: string) =>
+    changedWhere(
+      again,
+      (answer) => answer.completion === completion,
+      (turn, index) => withAnswer(turn, index, { thumb: 1 }),
+    );
+  expect(mark("chatcmpl-2").turns[0]?.answers.map((answer) => answer.thumb)).toEqual([null, 1]);
+  expect(mark("chatcmpl-3")).toEqual(again);
 });

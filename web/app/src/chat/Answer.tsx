@@ -23,11 +23,10 @@ interface Props {
 export function AnswerView({ turn, index, busy, last }: Props) {
   const answer = turn.answers[turn.shown] as Answer;
   const [correcting, setCorrecting] = useState(false);
-  const place = { turn: index, answer: turn.shown };
   return (
     <article class="answer" aria-label="Answer" tabIndex={-1}>
       {correcting ? (
-        <Correction answer={answer} place={place} onDone={() => setCorrecting(false)} />
+        <Correction answer={answer} onDone={() => setCorrecting(false)} />
       ) : (
         <div class="prose" aria-busy={busy || undefined}>
           <Markdown text={answer.correction ?? answer.text} />
@@ -42,8 +41,8 @@ export function AnswerView({ turn, index, busy, last }: Props) {
           )}
           <Notes answer={answer} />
           <span class="actions">
-            {isVotable(answer) && <Thumbs answer={answer} place={place} />}
-            {isVotable(answer) && <Rating answer={answer} place={place} />}
+            {isVotable(answer) && <Thumbs answer={answer} />}
+            {isVotable(answer) && <Rating answer={answer} />}
             {isVotable(answer) && (
               <Action icon="edit" label="Correct this answer" keys="c" onClick={() => setCorrecting(true)} />
             )}

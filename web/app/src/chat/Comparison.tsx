@@ -11,6 +11,7 @@ import { announce } from "../ui/announce";
 import { pressedBy } from "../ui/keys";
 import { decide } from "./asking";
 import { focusComposer, hasDraft } from "./composing";
+import { conversation } from "./keeping";
 import { Notice, useSending } from "./voting";
 
 /**
@@ -24,13 +25,12 @@ const HELD = "Thank you. Others are still being asked about these answers, so wh
 
 interface Props {
   turn: Turn;
-  index: number;
   /** The place of the first side among the turn's answers. */
   first: number;
   busy: boolean;
 }
 
-export function Comparison({ turn, index, first, busy }: Props) {
+export function Comparison({ turn, first, busy }: Props) {
   const a = turn.answers[first] as Answer;
   const b = turn.answers[first + 1] as Answer;
   return (
@@ -40,7 +40,7 @@ export function Comparison({ turn, index, first, busy }: Props) {
         <Card side="b" answer={b} busy={busy} />
       </div>
       {a.vote !== null && <p class="outcome">{outcome(a, b)}</p>}
-      {a.vote === null && !busy && <Ballot id={a.comparison ?? ""} turn={index} first={first} />}
+      {a.vote === null && !busy && <Ballot id={a.comparison ?? ""} />}
     </>
   );
 }
@@ -74,7 +74,7 @@ function Position({ side }: { side: "a" | "b" }) {
 }
 
 /** Asks for the vote. It takes the focus, unless a person is writing meanwhile. */
-function Ballot({ id, turn, first }: { id: string; turn: number; first: number }) {
+function Ballot({ id }: { id: string }) {
   const bar = useRef<HTMLDivElement>(null);
   const { sending, notice, send } = useSending();
   // Before it is painted: whoever sees the buttons may press their keys.
@@ -82,15 +82,16 @@ function Ballot({ id, turn, first }: { id: string; turn: number; first: number }
     if (!hasDraft()) bar.current?.focus({ preventScroll: true });
   }, []);
   /** The conversation goes on, and so does whoever was at the buttons. */
-  const close = (value: Preference | "skipped", reveal?: { a: string; b: string }) => {
+  const close = (home: string, value: Preference | "skipped", reveal?: { a: string; b: string }) => {
     const here = document.activeElement === document.body || bar.current?.contains(document.activeElement);
-    decide(turn, first, value, reveal);
+    decide(home, id, value, reveal);
     if (here) focusComposer();
   };
   const choose = (value: Preference) => {
+    const home = conversation.value.id;
     const said = async () => {
       const { reveal } = await vote({ type: "comparison", id }, { kind: "preference", value });
-      close(value, reveal);
+      close(home, value, reveal);
       announce(reveal ? "Thank you. The names are shown." : HELD);
     };
     if (!sending) void send(said);
@@ -105,7 +106,7 @@ function Ballot({ id, turn, first }: { id: string; turn: number; first: number }
     <>
       <div ref={bar} class="ballot" role="group" aria-labelledby={`ask-${id}`} aria-busy={sending} tabIndex={-1}>
         <p id={`ask-${id}`}>Which answer is better?</p>
-        <button type="button" class="quiet" onClick={() => close("skipped")} {...pressedBy("0")}>
+        <button type="button" class="quiet" onClick={() => close(conversation.value.id, "skipped")} {...pressedBy("0")}>
           Skip
         </button>
         {button(

@@ -1,20 +1,20 @@
 /** The answer in a text field, where it stands: what its reader makes of it goes on in its place. */
 
 import { completion, vote } from "../api/feedback";
-import { type Answer, withAnswer } from "../model/conversation";
+import type { Answer } from "../model/conversation";
 import { useDraft } from "../model/draft";
 import { submitting } from "../ui/form";
 import { TextBox } from "../ui/TextBox";
-import { change } from "./asking";
-import { Notice, type Place, useSending } from "./voting";
+import { mark } from "./asking";
+import { conversation } from "./keeping";
+import { Notice, useSending } from "./voting";
 
 interface Props {
   answer: Answer;
-  place: Place;
   onDone: () => void;
 }
 
-export function Correction({ answer, place, onDone }: Props) {
+export function Correction({ answer, onDone }: Props) {
   const id = answer.completion ?? "";
   const begin = answer.correction ?? answer.text;
   const [text, setText] = useDraft(`correction.${id}`, begin);
@@ -22,9 +22,10 @@ export function Correction({ answer, place, onDone }: Props) {
   const submit = async () => {
     const value = text.trim();
     if (sending || value === "" || value === begin.trim()) return;
+    const home = conversation.value.id;
     if (!(await send(async () => void (await vote(completion(id), { kind: "correction", value }))))) return;
     setText(begin); // it is no draft any more
-    change(place.turn, (turn) => withAnswer(turn, place.answer, { correction: value }));
+    mark(home, id, { correction: value });
     onDone();
   };
   return (

@@ -2,22 +2,24 @@
 
 import { useState } from "preact/hooks";
 import { completion, vote } from "../api/feedback";
-import { type Answer, withAnswer } from "../model/conversation";
+import type { Answer } from "../model/conversation";
 import { Icon } from "../ui/Icon";
 import { pressedBy } from "../ui/keys";
-import { change } from "./asking";
-import { Notice, type Place, useSending } from "./voting";
+import { mark } from "./asking";
+import { conversation } from "./keeping";
+import { Notice, useSending } from "./voting";
 
 const NAMES = ["bad", "poor", "fair", "good", "excellent"];
 
-export function Rating({ answer, place }: { answer: Answer; place: Place }) {
+export function Rating({ answer }: { answer: Answer }) {
+  const id = answer.completion ?? "";
   const [open, setOpen] = useState(false);
   const { sending, notice, send } = useSending();
   const rate = async (value: number) => {
     if (sending) return;
-    const said = async () => void (await vote(completion(answer.completion ?? ""), { kind: "rating", value }));
-    if (!(await send(said))) return;
-    change(place.turn, (turn) => withAnswer(turn, place.answer, { rating: value }));
+    const home = conversation.value.id;
+    if (!(await send(async () => void (await vote(completion(id), { kind: "rating", value }))))) return;
+    mark(home, id, { rating: value });
     setOpen(false);
   };
   const stands = answer.rating === null ? "" : `: ${answer.rating} of 5`;

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { consent } from "../api/feedback";
 import { ApiError } from "../api/send";
 import { session } from "../api/session";
-import { toast } from "../ui/announce";
+import { kindly, toast } from "../ui/announce";
 import { Confirm } from "../ui/Confirm";
 import { Dialog } from "../ui/Dialog";
 import { discard } from "./navigation";
@@ -64,14 +64,9 @@ function Consent() {
 function Kept({ onClose }: { onClose: () => void }) {
   const [asking, setAsking] = useState(false);
   const remove = async () => {
-    try {
-      await discard();
-      onClose();
-      toast("Your conversations are deleted.");
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      toast(error.message);
-    }
+    await discard();
+    onClose();
+    toast("Your conversations are deleted.");
   };
   return (
     <section>
@@ -88,7 +83,7 @@ function Kept({ onClose }: { onClose: () => void }) {
         onClose={() => setAsking(false)}
         title="Delete all conversations?"
         action="Delete all"
-        onConfirm={() => void remove()}
+        onConfirm={() => void kindly(remove())}
       >
         All your conversations are deleted from the server. Your votes stay; they can be taken back under “What became
         of my votes”.

@@ -3,15 +3,14 @@
 import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
 import type { Entry } from "../api/conversations";
-import { ApiError } from "../api/send";
 import { MAX_TITLE } from "../model/conversation";
-import { toast } from "../ui/announce";
+import { kindly } from "../ui/announce";
 import { Confirm } from "../ui/Confirm";
 import { Dialog } from "../ui/Dialog";
 import { Icon } from "../ui/Icon";
 import { pressedBy } from "../ui/keys";
 import { Menu } from "../ui/Menu";
-import { conversation, entries, moreEntries, problem, readEntries, rename, save } from "./keeping";
+import { conversation, entries, moreEntries, problem, readEntries, revise, save } from "./keeping";
 import { discard, open, startNew } from "./navigation";
 
 export const drawer = signal(false);
@@ -86,16 +85,6 @@ function List() {
   );
 }
 
-/** Says in a toast why something did not work. */
-async function kindly(work: Promise<unknown>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    toast(error.message);
-  }
-}
-
 function Row({ entry }: { entry: Entry }) {
   const [naming, setNaming] = useState(false);
   const [asking, setAsking] = useState(false);
@@ -145,7 +134,7 @@ function Naming({ entry, onDone }: { entry: Entry; onDone: () => void }) {
   const submit = (event: SubmitEvent) => {
     event.preventDefault();
     const title = String(new FormData(event.currentTarget as HTMLFormElement).get("title")).trim();
-    if (title !== "" && title !== entry.title) void kindly(rename(entry.id, title));
+    if (title !== "" && title !== entry.title) void kindly(revise(entry.id, (it) => ({ ...it, title })));
     onDone();
   };
   return (

@@ -3,36 +3,32 @@
 import { useRef, useState } from "preact/hooks";
 import { completion, vote } from "../api/feedback";
 import { ApiError } from "../api/send";
-import { type Answer, withAnswer } from "../model/conversation";
+import type { Answer } from "../model/conversation";
 import { useDraft } from "../model/draft";
 import { submitting } from "../ui/form";
 import { Icon } from "../ui/Icon";
 import { pressedBy } from "../ui/keys";
 import { TextBox } from "../ui/TextBox";
-import { change } from "./asking";
-import { Notice, type Place, useSending } from "./voting";
+import { mark } from "./asking";
+import { conversation } from "./keeping";
+import { Notice, useSending } from "./voting";
 
 const REASONS = {
   1: ["correct", "clear", "helpful", "well written"],
   [-1]: ["wrong", "not what I asked", "unclear", "too long", "too short", "unsafe"],
 } as const;
 
-interface Props {
-  answer: Answer;
-  place: Place;
-}
-
 type Thumb = 1 | -1;
 
-export function Thumbs({ answer, place }: Props) {
-  const { wanted, notice, choose } = useThumb(answer, place);
+export function Thumbs({ answer }: { answer: Answer }) {
+  const { wanted, saving, notice, choose } = useThumb(answer);
   const [why, setWhy] = useState(false);
   const press = (value: Thumb) => {
     setWhy(true);
     void choose(value);
   };
   return (
-    <span class="thumbs" role="group" aria-label="Vote on this answer">
+    <span class="thumbs" role="group" aria-label="Vote on this answer" aria-busy={saving}>
       <ThumbButton name="up" label="Good answer" keys="g" pressed={wanted === 1} onClick={() => press(1)} />
       <ThumbButton name="down" label="Bad answer" keys="b" pressed={wanted === -1} onClick={() => press(-1)} />
       <Notice text={notice} />
@@ -44,8 +40,10 @@ export function Thumbs({ answer, place }: Props) {
 }
 
 /** A vote shows at once and is taken back if it could not be saved; a mind that changes meanwhile is sent after it. */
-function useThumb(answer: Answer, place: Place) {
+function useThumb(answer: Answer) {
+  const id = answer.completion ?? "";
   const [wanted, setWanted] = useState<Thumb | null>(answer.thumb);
+  const [saving, setSaving] = useState(false);
   const [notice, setNotice] = useState("");
   const state = useRef({ wanted: answer.thumb, saved: answer.thumb, saving: false });
 
@@ -56,12 +54,14 @@ function useThumb(answer: Answer, place: Place) {
     setNotice("");
     if (now.saving) return; // the loop below sees the changed mind
     now.saving = true;
+    setSaving(true);
+    const home = conversation.value.id;
     try {
       while (now.wanted !== now.saved && now.wanted !== null) {
         const sent: Thumb = now.wanted;
-        await vote(completion(answer.completion ?? ""), { kind: "thumb", value: sent });
+        await vote(completion(id), { kind: "thumb", value: sent });
         now.saved = sent;
-        change(place.turn, (turn) => withAnswer(turn, place.answer, { thumb: sent }));
+        mark(home, id, { thumb: sent });
       }
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -70,10 +70,11 @@ function useThumb(answer: Answer, place: Place) {
       setNotice(`Your vote was not saved. ${error.message}`);
     } finally {
       now.saving = false;
+      setSaving(false);
     }
   }
 
-  return { wanted, notice, choose };
+  return { wanted, saving, notice, choose };
 }
 
 interface ThumbProps {

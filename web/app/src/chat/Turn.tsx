@@ -29,7 +29,7 @@ export const TurnView = memo(({ turn, index, last, failure }: Props) => {
     <section class="turn" aria-label={`Message ${index + 1}`}>
       <Question turn={turn} index={index} />
       <div class="place">
-        {draft?.pair && <Comparison turn={turn} index={index} first={draft.index} busy={busy} />}
+        {draft?.pair && <Comparison turn={turn} first={draft.index} busy={busy} />}
         {draft && !draft.pair && <AnswerView key={turn.shown} turn={turn} index={index} busy={busy} last={last} />}
         {last && !busy && drafts(turn).length > 1 && <Drafts turn={turn} index={index} />}
         {failure && <FailureView index={index} failure={failure} />}

@@ -11,6 +11,7 @@ import {
   BROKEN,
   type Conversation,
   changed,
+  changedWhere,
   isUndecided,
   messagesOf,
   reasked,
@@ -19,8 +20,8 @@ import {
   withAnswer,
   withoutLast,
 } from "../model/conversation";
-import { announce, clearAnnouncements, speaker, toast } from "../ui/announce";
-import { conversation, keep } from "./keeping";
+import { announce, clearAnnouncements, kindly, speaker, toast } from "../ui/announce";
+import { conversation, keep, opening, revise } from "./keeping";
 
 export type Way = "answer" | "comparison";
 
@@ -42,7 +43,7 @@ export const failures = signal<ReadonlyMap<number, Failure>>(new Map());
 /** Whether a comparison waits for its vote, so that nobody knows yet how the conversation goes on. */
 export const undecided = computed(() => running.value === null && conversation.value.turns.some(isUndecided));
 /** Whether a question may be asked. */
-export const isFree = computed(() => running.value === null && !undecided.value);
+export const isFree = computed(() => running.value === null && !undecided.value && opening.value === null);
 
 /** Asks; false if it cannot be done now. */
 export function ask(question: string, way: Way): boolean {
@@ -59,7 +60,7 @@ export function again(turn: number, way: Way): void {
 
 /** Asks another question in the place of an old one; what followed can be brought back for a while. */
 export function edit(turn: number, question: string): void {
-  if (question.trim() === "" || running.value !== null) return;
+  if (question.trim() === "" || running.value !== null || opening.value !== null) return;
   const before = conversation.value;
   conversation.value = reasked(before, turn, question.trim());
   failures.value = new Map();
@@ -109,9 +110,25 @@ export function change(turn: number, how: (turn: Turn) => Turn): void {
   keep(conversation.value);
 }
 
-/** Records a vote on the comparison that begins at `index`. */
-export function decide(turn: number, index: number, vote: Preference | "skipped", reveal?: { a: string; b: string }) {
-  change(turn, (it) => voted(it, index, vote, reveal));
+/**
+ * Writes down what was said of an answer, once it is saved: another conversation may be open by then, or other turns may
+ * stand in the place of these.
+ * @param id the conversation's
+ */
+export function mark(id: string, completion: string, part: Partial<Answer>): void {
+  const holds = (answer: Answer) => answer.completion === completion;
+  void kindly(revise(id, (it) => changedWhere(it, holds, (turn, index) => withAnswer(turn, index, part))));
+}
+
+/** The same of a comparison. */
+export function decide(
+  id: string,
+  comparison: string,
+  vote: Preference | "skipped",
+  reveal?: { a: string; b: string },
+): void {
+  const holds = (answer: Answer) => answer.comparison === comparison;
+  void kindly(revise(id, (it) => changedWhere(it, holds, (turn, index) => voted(turn, index, vote, reveal))));
 }
 
 async function run(turn: number, way: Way): Promise<void> {

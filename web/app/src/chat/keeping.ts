@@ -14,6 +14,8 @@ const SOON_MS = 300;
 const WAITING = "unsaved";
 
 export const conversation = signal<Conversation>(fresh());
+/** The one that is being fetched to take its place; nothing can be asked meanwhile. */
+export const opening = signal<string | null>(null);
 export const entries = signal<Entry[]>([]);
 export const moreEntries = signal<string | null>(null);
 /** Why the newest change is not on the server; null if it is. */
@@ -24,7 +26,7 @@ const waiting = new Map<string, Conversation>(Object.entries(JSON.parse(read(WAI
 /** The revision that the server holds, as far as this page knows. */
 const revisions = new Map<string, number>();
 let timer = 0;
-let saving = false;
+let saving: Promise<void> | null = null;
 
 /** Marks a conversation as changed; it is saved soon. */
 export function keep(changed: Conversation): void {
@@ -38,21 +40,24 @@ function remember(): void {
   write(WAITING, waiting.size === 0 ? null : JSON.stringify(Object.fromEntries(waiting)));
 }
 
-/** Saves what waits, one after the other. @param leaving the page is being closed */
-export async function save(leaving = false): Promise<void> {
-  if (saving) return;
-  saving = true;
+/** Saves what waits, and what changes meanwhile, one after the other. @param leaving the page is being closed */
+export function save(leaving = false): Promise<void> {
+  saving ??= saveAll(leaving).finally(() => {
+    saving = null;
+  });
+  return saving;
+}
+
+async function saveAll(leaving: boolean): Promise<void> {
   try {
-    for (const [id, changed] of waiting) await saveOne(id, changed, leaving);
+    while (waiting.size > 0) for (const [id, changed] of waiting) await saveOne(id, changed, leaving);
     problem.value = null;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     problem.value = error.message;
   } finally {
-    saving = false;
     remember();
   }
-  if (waiting.size > 0 && problem.value === null) await save(leaving); // changed meanwhile
 }
 
 async function saveOne(id: string, changed: Conversation, leaving: boolean): Promise<void> {
@@ -91,7 +96,8 @@ function putFirst({ id, title }: Conversation): void {
 /** Reads the newest conversations, or those after the ones that are listed. */
 export async function readEntries(after?: string): Promise<void> {
   const page = await list(after);
-  entries.value = after === undefined ? page.data : [...entries.value, ...page.data];
+  const here = new Set(entries.value.map((entry) => entry.id)); // also what was saved while the list was on its way
+  entries.value = [...entries.value, ...page.data.filter((entry) => !here.has(entry.id))];
   moreEntries.value = page.has_more ? page.last_id : null;
 }
 
@@ -102,17 +108,21 @@ export async function find(id: string): Promise<Conversation | null> {
   return found;
 }
 
-export async function rename(id: string, title: string): Promise<void> {
-  const found = conversation.value.id === id ? conversation.value : await find(id);
+/** Changes a conversation, the open one or another. */
+export async function revise(id: string, how: (conversation: Conversation) => Conversation): Promise<void> {
+  const away = conversation.value.id === id ? null : await find(id);
+  const open = conversation.value.id === id; // looked at again: it may have been opened meanwhile
+  const found = open ? conversation.value : away;
   if (found === null) return;
-  const renamed = { ...found, title };
-  if (conversation.value.id === id) conversation.value = renamed;
-  keep(renamed);
+  const next = how(found);
+  if (open) conversation.value = next;
+  keep(next);
 }
 
 /** @param id without one, all of them */
 export async function forget(id?: string): Promise<void> {
   clearTimeout(timer);
+  await saving; // else what is on its way would be there again
   await remove(id);
   for (const each of id === undefined ? [...waiting.keys()] : [id]) waiting.delete(each);
   remember();

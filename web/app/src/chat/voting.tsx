@@ -3,12 +3,6 @@
 import { useState } from "preact/hooks";
 import { ApiError } from "../api/send";
 
-/** Where an answer stands in the open conversation. */
-export interface Place {
-  turn: number;
-  answer: number;
-}
-
 /** `send` resolves to whether it was saved; while it is under way `sending` is true; `notice` says why it was not. */
 export function useSending() {
   const [sending, setSending] = useState(false);

@@ -83,6 +83,19 @@ export function changed(conversation: Conversation, turn: number, change: (turn:
   return { ...conversation, turns: conversation.turns.map((it, index) => (index === turn ? change(it) : it)) };
 }
 
+/** Changes the turn that holds an answer, wherever it stands by now. @param how is given the answer's place in it */
+export function changedWhere(
+  conversation: Conversation,
+  holds: (answer: Answer) => boolean,
+  how: (turn: Turn, index: number) => Turn,
+): Conversation {
+  const turns = conversation.turns.map((turn) => {
+    const index = turn.answers.findIndex(holds);
+    return index < 0 ? turn : how(turn, index);
+  });
+  return { ...conversation, turns };
+}
+
 /** Adds answers and shows the first of them. */
 export function answered(turn: Turn, ...parts: Partial<Answer>[]): Turn {
   const answers = parts.map((part) => ({ ...EMPTY, ...part }));

@@ -1,6 +1,7 @@
 /** What is said once: to screen readers in a log, to everybody in a toast. */
 
 import { signal } from "@preact/signals";
+import { ApiError } from "../api/send";
 
 interface Toast {
   text: string;
@@ -26,6 +27,16 @@ export function toast(text: string, undo?: () => void): void {
   toasted.value = { text, undo };
   clearTimeout(timer);
   timer = window.setTimeout(clearToast, undo ? 12_000 : 6_000);
+}
+
+/** Says in a toast why something did not work. */
+export async function kindly(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    toast(error.message);
+  }
 }
 
 export function clearToast(): void {
