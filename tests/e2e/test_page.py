@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from core import keys
 from tests.e2e.stack_process import StackProcess
 from tests.web.chromium import chromium
-from tests.web.driving import answers, ask, compare, good
+from tests.web.driving import answers, ask, compare, good, settled
 
 pytestmark = pytest.mark.browser
 
@@ -23,6 +23,7 @@ def test_chat_thumb_compare_and_reveal(stack: StackProcess) -> None:
         ask(page, "What is a ladder?")
         expect(answers(page).first).to_contain_text("assistant@v")
         good(page).first.click()
+        settled(page)
         ballot = compare(page, "What is 2 plus 3?")
         ballot.get_by_role("button", name="Left").click()
         expect(page.get_by_text("Both are drafts of assistant@v").first).to_be_visible()

@@ -66,7 +66,7 @@ def test_conversations_are_listed_opened_renamed_and_deleted(page: Page, api: Fa
 
 def test_all_conversations_can_be_deleted(page: Page, api: FakeApi) -> None:
     ask(page, "What is a dog?")
-    expect(entry(page, "What is a dog?")).to_be_visible()
+    expect(good(page)).to_be_visible()
     page.keyboard.press("Escape")
     page.keyboard.press("d")
     page.get_by_role("button", name="Delete all conversations").click()

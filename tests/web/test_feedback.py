@@ -13,10 +13,25 @@ def votes(api: FakeApi) -> list[tuple[str, object]]:
     return [(vote["kind"], vote["value"]) for vote in api.sent["/v1/feedback"]]
 
 
+def test_why_comes_after_the_vote(page: Page, api: FakeApi) -> None:
+    """Though the vote is still on its way: the last one counts, and is to be the one with the reason."""
+    ask(page, "What is a dog?")
+    api.held.add("POST /v1/feedback")
+    bad(page).click()
+    why = page.get_by_role("form", name="Why?")
+    why.get_by_role("button", name="wrong").click()
+    why.get_by_role("button", name="Send why").click()
+    expect(why.get_by_role("button", name="Send why")).to_have_attribute("aria-disabled", "true")
+    api.held.clear()
+    expect(why).to_have_count(0)
+    assert [vote.get("reasons") for vote in api.sent["/v1/feedback"]] == [None, ["wrong"]]
+
+
 def test_a_thumb_can_say_why(page: Page, api: FakeApi) -> None:
     """Reasons and words come after the vote, as the same vote with more said; what was written outlives a refusal."""
     ask(page, "What is a dog?")
     bad(page).click()
+    settled(page)
     why = page.get_by_role("form", name="Why?")
     why.get_by_role("button", name="wrong").click()
     why.get_by_role("button", name="too long").click()

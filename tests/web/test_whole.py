@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from core import keys
 from tests.plumbline.replicas import Deployment
@@ -58,6 +58,24 @@ def test_a_visitor_chats_votes_and_comes_back(page: Page, deployment: Deployment
     rows.nth(1).get_by_role("button", name="Take back").click()
     expect(rows.nth(1).locator(".fate")).to_have_text("taken back")
     assert deployment.store.client().xlen(keys.FEEDBACK) == 5
+
+
+def test_a_question_before_the_session_is_the_visitors(page: Page) -> None:
+    """Programs are answered here without a key; what the page asks waits for its session, so it can be voted on."""
+    held: list[Route] = []
+    page.context.clear_cookies()
+    page.route("**/page/session", lambda route: held.append(route))
+    with page.expect_request("**/page/session"):
+        page.reload()
+    ask(page, "What is a dog?")
+    expect(page.get_by_role("main").get_by_text("What is a dog?")).to_be_visible()
+    expect(page.locator("#live")).to_have_attribute("data-state", "live")  # others are answered meanwhile
+    for each in held:
+        each.continue_()
+    good(page).click()
+    settled(page)
+    expect(good(page)).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_text("was not saved")).to_have_count(0)
 
 
 def test_a_comparison_and_its_reveal(page: Page) -> None:

@@ -47,8 +47,13 @@ async function ask(body: object): Promise<Session | null> {
   return session.value;
 }
 
-/** A request in the session's name; one that has expired, or a token that is no longer good, is renewed once. */
+/**
+ * A request in the session's name, which it waits for: where a deployment answers programs without a key, it would
+ * answer the page too, as nobody in particular. A session that has expired, or a token that is no longer good, is
+ * renewed once.
+ */
 export async function asRater(path: string, options: Options = {}): Promise<Response> {
+  if (session.value === undefined) await openSession();
   try {
     return await send(path, withToken(options));
   } catch (error) {

@@ -24,12 +24,19 @@ function Votes() {
   const [votes, setVotes] = useState<Fate[] | null>(null);
   const [after, setAfter] = useState<string | null>(null);
   const [notice, setNotice] = useState("");
+  const [busy, setBusy] = useState(false);
   const attempt = async (work: () => Promise<void>) => {
+    if (busy) return;
+    setBusy(true);
     setNotice("");
-    await work().catch((error) => {
+    try {
+      await work();
+    } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       setNotice(error.message);
-    });
+    } finally {
+      setBusy(false);
+    }
   };
   const more = async () => {
     const page = await fates(after ?? undefined);
@@ -46,7 +53,7 @@ function Votes() {
     <>
       {votes === null && notice === "" && <p class="note">Looking them up…</p>}
       {votes?.length === 0 && <p>You have not voted yet. Thumbs, ratings, corrections and choices all count.</p>}
-      <ul class="fates">
+      <ul class="fates" aria-busy={busy}>
         {votes?.map((vote) => (
           <Row key={vote.feedback} vote={vote} onTakeBack={() => void attempt(() => undo(vote))} />
         ))}

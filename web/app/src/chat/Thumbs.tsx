@@ -23,9 +23,10 @@ type Thumb = 1 | -1;
 export function Thumbs({ answer }: { answer: Answer }) {
   const { wanted, saving, notice, choose } = useThumb(answer);
   const [why, setWhy] = useState(false);
+  const saved = useRef(Promise.resolve(true));
   const press = (value: Thumb) => {
     setWhy(true);
-    void choose(value);
+    saved.current = choose(value);
   };
   return (
     <span class="thumbs" role="group" aria-label="Vote on this answer" aria-busy={saving}>
@@ -33,7 +34,13 @@ export function Thumbs({ answer }: { answer: Answer }) {
       <ThumbButton name="down" label="Bad answer" keys="b" pressed={wanted === -1} onClick={() => press(-1)} />
       <Notice text={notice} />
       {why && wanted !== null && notice === "" && (
-        <Why key={wanted} id={answer.completion ?? ""} value={wanted} onDone={() => setWhy(false)} />
+        <Why
+          key={wanted}
+          id={answer.completion ?? ""}
+          value={wanted}
+          after={saved.current}
+          onDone={() => setWhy(false)}
+        />
       )}
     </span>
   );
@@ -45,16 +52,24 @@ function useThumb(answer: Answer) {
   const [wanted, setWanted] = useState<Thumb | null>(answer.thumb);
   const [saving, setSaving] = useState(false);
   const [notice, setNotice] = useState("");
-  const state = useRef({ wanted: answer.thumb, saved: answer.thumb, saving: false });
+  const state = useRef({ wanted: answer.thumb, saved: answer.thumb, saving: null as Promise<boolean> | null });
 
-  async function choose(value: Thumb): Promise<void> {
+  /** Resolves, when nothing is on its way any more, to whether it was saved. */
+  function choose(value: Thumb): Promise<boolean> {
     const now = state.current;
     now.wanted = value;
     setWanted(value);
     setNotice("");
-    if (now.saving) return; // the loop below sees the changed mind
-    now.saving = true;
     setSaving(true);
+    now.saving ??= save().finally(() => {
+      now.saving = null;
+      setSaving(false);
+    });
+    return now.saving;
+  }
+
+  async function save(): Promise<boolean> {
+    const now = state.current;
     const home = conversation.value.id;
     try {
       while (now.wanted !== now.saved && now.wanted !== null) {
@@ -63,14 +78,13 @@ function useThumb(answer: Answer) {
         now.saved = sent;
         mark(home, id, { thumb: sent });
       }
+      return true;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       now.wanted = now.saved;
       setWanted(now.saved);
       setNotice(`Your vote was not saved. ${error.message}`);
-    } finally {
-      now.saving = false;
-      setSaving(false);
+      return false;
     }
   }
 
@@ -104,11 +118,13 @@ function ThumbButton({ name, label, keys, pressed, onClick }: ThumbProps) {
 interface WhyProps {
   id: string;
   value: Thumb;
+  /** Whether the vote with nothing more said was saved; if it came later than this one, it would count instead. */
+  after: Promise<boolean>;
   onDone: () => void;
 }
 
 /** The same vote again, with more said. */
-function Why({ id, value, onDone }: WhyProps) {
+function Why({ id, value, after, onDone }: WhyProps) {
   const [reasons, setReasons] = useState<string[]>([]);
   const [comment, setComment] = useDraft(`why.${id}`);
   const { sending, notice, send } = useSending();
@@ -116,7 +132,10 @@ function Why({ id, value, onDone }: WhyProps) {
     setReasons(reasons.includes(reason) ? reasons.filter((it) => it !== reason) : [...reasons, reason]);
   const submit = async () => {
     const words = comment.trim() === "" ? {} : { comment: comment.trim() };
-    const said = async () => void (await vote(completion(id), { kind: "thumb", value, reasons, ...words }));
+    const said = async () => {
+      if (!(await after)) throw new ApiError("The thumb could not be saved.");
+      await vote(completion(id), { kind: "thumb", value, reasons, ...words });
+    };
     if (sending || !(await send(said))) return;
     setComment("");
     onDone();

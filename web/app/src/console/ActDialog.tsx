@@ -31,7 +31,7 @@ export function ActButton({ act, label, small }: { act: Act; label: string; smal
 export function ActDialog() {
   const act = asked.value;
   const close = () => {
-    asked.value = null;
+    if (asked.value === act) asked.value = null; // by what was sent before, another's dialog is not closed
   };
   return (
     <Dialog open={act !== null} onClose={close} title={act?.title ?? ""}>
@@ -57,6 +57,7 @@ function Form({ act, onClose }: { act: Act; onClose: () => void }) {
       lookAgain();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
+      if (asked.value !== act) return toast(inWords(error)); // the dialog was left meanwhile
       setNotice(inWords(error));
       setBusy(false);
     }
