@@ -16,12 +16,15 @@ def votes(api: FakeApi) -> list[tuple[str, object]]:
 def test_why_comes_after_the_vote(page: Page, api: FakeApi) -> None:
     """Though the vote is still on its way: the last one counts, and is to be the one with the reason."""
     ask(page, "What is a dog?")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/v1/feedback") else None)
     api.held.add("POST /v1/feedback")
     bad(page).click()
     why = page.get_by_role("form", name="Why?")
     why.get_by_role("button", name="wrong").click()
     why.get_by_role("button", name="Send why").click()
     expect(why.get_by_role("button", name="Send why")).to_have_attribute("aria-disabled", "true")
+    assert len(sent) == 1
     api.held.clear()
     expect(why).to_have_count(0)
     assert [vote.get("reasons") for vote in api.sent["/v1/feedback"]] == [None, ["wrong"]]
