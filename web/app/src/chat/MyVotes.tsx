@@ -24,36 +24,32 @@ function Votes() {
   const [votes, setVotes] = useState<Fate[] | null>(null);
   const [after, setAfter] = useState<string | null>(null);
   const [notice, setNotice] = useState("");
-  const [busy, setBusy] = useState(false);
   const attempt = async (work: () => Promise<void>) => {
-    if (busy) return;
-    setBusy(true);
     setNotice("");
-    try {
-      await work();
-    } catch (error) {
+    await work().catch((error) => {
       if (!(error instanceof ApiError)) throw error;
       setNotice(error.message);
-    } finally {
-      setBusy(false);
-    }
+    });
   };
   const more = async () => {
     const page = await fates(after ?? undefined);
-    setVotes([...(votes ?? []), ...page.data]);
+    setVotes((here) => {
+      const known = new Set(here?.map((it) => it.feedback)); // "Show more" may be pressed twice
+      return [...(here ?? []), ...page.data.filter((it) => !known.has(it.feedback))];
+    });
     setAfter(page.has_more ? page.last_id : null);
   };
   const undo = async (vote: Fate) => {
     await takeBack(vote.feedback);
     const undone: Fate = { ...vote, fate: "withdrawn", reason: null };
-    setVotes((votes ?? []).map((it) => (it === vote ? undone : it)));
+    setVotes((here) => (here ?? []).map((it) => (it.feedback === vote.feedback ? undone : it)));
   };
   useEffect(() => void attempt(more), []);
   return (
     <>
       {votes === null && notice === "" && <p class="note">Looking them up…</p>}
       {votes?.length === 0 && <p>You have not voted yet. Thumbs, ratings, corrections and choices all count.</p>}
-      <ul class="fates" aria-busy={busy}>
+      <ul class="fates">
         {votes?.map((vote) => (
           <Row key={vote.feedback} vote={vote} onTakeBack={() => void attempt(() => undo(vote))} />
         ))}

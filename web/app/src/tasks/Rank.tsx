@@ -7,11 +7,11 @@ import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { groups, moved, ordered, type Places, placed } from "../model/ranking";
 import { announce, toast } from "../ui/announce";
 import { Icon } from "../ui/Icon";
-import { Card, Controls, type Judging, useAnswering } from "./Task";
+import { Card, Controls, type Judging, useSettling } from "./Task";
 
 export function Rank(judging: Judging) {
-  const { task, onAnswer } = judging;
-  const { busy, answer } = useAnswering(onAnswer);
+  const { task } = judging;
+  const { busy, answer, skip } = useSettling(judging);
   const sides = task.answers.map((it) => it.side ?? "");
   const [order, setOrder] = useState<readonly number[]>(sides.map((_, index) => index));
   const [places, setPlaces] = useState<Places>(sides.map(() => null));
@@ -64,7 +64,7 @@ export function Rank(judging: Judging) {
           );
         })}
       </ol>
-      <Controls {...judging} busy={busy}>
+      <Controls task={task} busy={busy} skip={skip}>
         <button type="button" class="primary" onClick={send}>
           Send the ranking
         </button>

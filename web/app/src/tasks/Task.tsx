@@ -85,33 +85,40 @@ export function Card({ answer, control }: { answer: TaskAnswer; control?: Compon
   );
 }
 
+interface ControlsProps {
+  task: Task;
+  busy: boolean;
+  skip: () => void;
+  children: ComponentChildren;
+}
+
 /** The controls below a task. While an answer is on its way, nothing else can be pressed. */
-export function Controls({ task, onSkip, busy, children }: Judging & { busy: boolean; children: ComponentChildren }) {
+export function Controls({ task, busy, skip, children }: ControlsProps) {
   return (
     <div class="judge" role="group" aria-label={QUESTIONS[task.kind]} aria-busy={busy}>
       {children}
-      <button type="button" class="quiet" onClick={() => busy || void onSkip()} {...pressedBy("0")}>
+      <button type="button" class="quiet" onClick={skip} {...pressedBy("0")}>
         Skip
       </button>
     </div>
   );
 }
 
-/** `answer` sends once at a time. */
-export function useAnswering(onAnswer: Judging["onAnswer"]): { busy: boolean; answer: (value: unknown) => void } {
+/** One answer or skip is sent at a time. */
+export function useSettling({ onAnswer, onSkip }: Judging) {
   const [busy, setBusy] = useState(false);
-  const answer = async (value: unknown) => {
+  const once = (settle: () => Promise<void>) => {
     if (busy) return;
     setBusy(true);
-    await onAnswer(value).finally(() => setBusy(false));
+    void settle().finally(() => setBusy(false));
   };
-  return { busy, answer: (value) => void answer(value) };
+  return { busy, answer: (value: unknown) => once(() => onAnswer(value)), skip: () => once(onSkip) };
 }
 
 /** One of a few values, by a button or its key. */
 function Choose({ choices, ...judging }: Judging & { choices: Choice[] }) {
-  const { task, onAnswer } = judging;
-  const { busy, answer } = useAnswering(onAnswer);
+  const { task } = judging;
+  const { busy, answer, skip } = useSettling(judging);
   return (
     <>
       <div class={task.answers.length === 2 ? "cards" : "cards many"}>
@@ -119,7 +126,7 @@ function Choose({ choices, ...judging }: Judging & { choices: Choice[] }) {
           <Card key={each.side} answer={each} />
         ))}
       </div>
-      <Controls {...judging} busy={busy}>
+      <Controls task={task} busy={busy} skip={skip}>
         {choices.map(([key, label, value]) => (
           <button key={key} type="button" onClick={() => answer(value)} {...pressedBy(key)}>
             {label}
@@ -133,10 +140,10 @@ function Choose({ choices, ...judging }: Judging & { choices: Choice[] }) {
 
 /** The answer in a text field, below the answer as it was. A draft outlives a reload. */
 function Correct(judging: Judging) {
-  const { task, onAnswer } = judging;
+  const { task } = judging;
   const original = task.answers[0]?.content ?? "";
   const [text, setText] = useDraft(`task.${task.id}`, original);
-  const { busy, answer } = useAnswering(onAnswer);
+  const { busy, answer, skip } = useSettling(judging);
   return (
     <>
       <div class="cards many">
@@ -153,7 +160,7 @@ function Correct(judging: Judging) {
           focus={false}
         />
       </div>
-      <Controls {...judging} busy={busy}>
+      <Controls task={task} busy={busy} skip={skip}>
         <button type="button" class="primary" onClick={() => answer(text)}>
           Send the correction
           <kbd aria-hidden="true">Ctrl ↵</kbd>
