@@ -9,7 +9,7 @@ import pytest
 import redis
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 import feedback.app
 import plumbline.page
@@ -199,3 +199,24 @@ def test_what_cannot_be_saved_stays(browser: Browser, address: str, add, redis_c
         page.get_by_role("button", name="Skip").click()
         expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
     assert redis_client.hget(keys.task_rater("ann"), "@skipped") == "1"
+
+
+def test_one_thing_is_sent_at_a_time(browser: Browser, address: str, add, redis_client: redis.Redis) -> None:
+    """While a skip is on its way, neither an answer nor another skip is."""
+    add("compare", ["One.", "Two."])
+    held: list[Route] = []
+    with browser.new_context() as context:
+        page = context.new_page()
+        start(page, address)
+        buttons = page.get_by_role("group", name="Which answer is better?")
+        expect(buttons).to_be_visible()
+        page.route("**/skip", lambda route: held.append(route))
+        with page.expect_request("**/skip"):
+            page.keyboard.press("0")
+        expect(buttons).to_have_attribute("aria-busy", "true")
+        page.keyboard.press("0")
+        page.keyboard.press("1")
+        held[0].continue_()
+        expect(page.get_by_text("Nothing is left for you.")).to_be_visible()
+    assert len(held) == 1
+    assert store.log(redis_client)[0] == []
