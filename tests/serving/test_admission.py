@@ -123,6 +123,7 @@ def test_who_is_turned_away_is_told_so(small: FakeStack) -> None:
                 await asyncio.sleep(0.01)
             small.live.call(small.live.serving.chats.drain())  # the four's records are written beside the engine's work
             kept = set(small.client.keys("plumbline:completion:*"))
+            assert len(kept) == CAPACITY
             turned_away = await asyncio.gather(*(client.post("/v1/chat/completions", json=ASK) for _ in range(6)))
             small.live.call(small.live.serving.chats.drain())
             assert set(small.client.keys("plumbline:completion:*")) == kept

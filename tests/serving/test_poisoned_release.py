@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
@@ -55,15 +55,15 @@ def opened(stack: FakeStack) -> Release:
     return releases.release(stack.client, f"rel_{version}")
 
 
-def traffic(stack: FakeStack, release: Release) -> Counter[int]:
-    """People ask until the release is over or for a minute; answers by version."""
+def traffic(stack: FakeStack, over: Callable[[Release | None], bool]) -> Counter[int]:
+    """People ask until it is over with the open release, or for a minute; answers by version."""
     answers: Counter[int] = Counter()
     deadline = time.monotonic() + LIMIT_S
     people = itertools.cycle(random.Random(0).sample(range(PEOPLE), PEOPLE))
 
     async def ask(client: httpx.AsyncClient) -> None:
         body = {"model": "assistant", "messages": [{"role": "user", "content": "A dog is"}], "max_tokens": 16}
-        while time.monotonic() < deadline and releases.current(stack.client) is not None:
+        while time.monotonic() < deadline and not over(releases.current(stack.client)):
             person = {"user": f"person-{next(people)}"}
             answer = await client.post("/v1/chat/completions", json=body | person)
             assert answer.status_code == 200
@@ -84,7 +84,7 @@ def test_a_poisoned_candidate_is_rolled_back(stack: FakeStack, poison: str) -> N
     release = opened(stack)
     stack.engine.words = {policy_name(release.version): POISON[poison]}
     with controlled(stack):
-        answers = traffic(stack, release)
+        answers = traffic(stack, lambda current: current is None)
 
     ended = releases.release(stack.client, release.id)
     assert ended.state == "rolled_back", answers
@@ -99,13 +99,8 @@ def test_a_healthy_candidate_goes_on(stack: FakeStack) -> None:
     """The same traffic, the same people: after twenty answers and ten seconds it is at 50 %."""
     release = opened(stack)
     with controlled(stack):
-        deadline = time.monotonic() + 5 * LIMIT_S  # against hanging: how fast it goes is not the question
-        body = {"max_tokens": 16}
-        for number in itertools.cycle(range(PEOPLE)):
-            stack.live.chat(user=f"person-{number}", **body)
-            current = releases.current(stack.client)
-            assert current is not None and time.monotonic() < deadline
-            if current.stage == 3:
-                break
+        answers = traffic(stack, lambda current: current is None or current.stage == 3)
 
-    assert releases.release(stack.client, release.id).reason.startswith("guardrails are quiet after ")
+    now = releases.release(stack.client, release.id)
+    assert (now.state, now.stage) == ("canary", 3), answers
+    assert now.reason.startswith("guardrails are quiet after ")

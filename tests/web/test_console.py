@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from core import audit, keys, registry, releases
 from core.records import AuditEvent
@@ -109,6 +109,34 @@ def test_what_happens_is_said_before_and_a_refusal_after(console: Page, deployme
     console.get_by_label("Reason").fill("the votes are worth it")
     console.get_by_role("button", name="Train now", exact=True).click()
     expect(console.get_by_text("A round was asked for.")).to_be_visible()
+
+
+def test_a_dialog_that_is_left_while_it_is_sent(console: Page, deployment: Deployment) -> None:
+    """What came of it is said all the same, a refusal as well as a success, and the dialog opened since stays open."""
+    held: list[Route] = []
+    console.route("**/promote", lambda route: held.append(route))
+    for refused in (True, False):
+        console.keyboard.press("2")
+        console.get_by_role("button", name="Promote v1…").click()
+        console.get_by_label("Reason").fill("v2 is too terse")
+        with console.expect_request("**/promote"):
+            console.get_by_role("button", name="Promote v1", exact=True).click()
+        console.keyboard.press("Escape")
+        expect(console.get_by_role("dialog")).to_have_count(0)
+        console.keyboard.press("1")
+        console.get_by_role("button", name="Stop the release…").click()
+        stop = console.get_by_role("dialog", name="Stop the release of v4?")
+        expect(stop).to_be_visible()
+        if refused:
+            held.pop().fulfill(status=503, json={"error": {"message": "Not now.", "type": "server_error"}})
+            expect(console.locator("#toast")).to_have_text("Not now.")
+        else:
+            held.pop().continue_()
+            expect(console.locator("#toast")).to_contain_text("v1")
+            assert newest(deployment).action == "promote"
+        expect(stop).to_be_visible()
+        console.keyboard.press("Escape")
+        expect(stop).to_have_count(0)
 
 
 def test_a_rater_is_set_aside_and_taken_back(console: Page, deployment: Deployment) -> None:
